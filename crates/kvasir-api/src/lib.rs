@@ -1,0 +1,1 @@
+//! HTTP dialects of Kvasir and the kit they share

@@ -1,0 +1,1 @@
+//! Principals, tokens, grants, passwords, sessions, signatures and rate limits

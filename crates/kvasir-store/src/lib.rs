@@ -1,0 +1,1 @@
+//! Backends of Kvasir: memory, embedded, SQLite, MySQL, PostgreSQL

@@ -1,0 +1,1 @@
+//! Conformance suite, generators, history checker and test servers (dev only)
