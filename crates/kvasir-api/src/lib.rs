@@ -1,1 +1,28 @@
-//! HTTP dialects of Kvasir and the kit they share
+//! The HTTP dialects of Kvasir and the kit they share.
+//!
+//! A dialect translates between one wire format and the nouns of `kvasir-kv`. Each has the same
+//! files: `handlers` (one function per route), `wire` (requests and answers, all limits), `error`
+//! (how a failure looks there). The kit: [`context`] (what handlers hold), [`error`] (one request
+//! error), [`mount`] (which dialect serves a request, and rendering its errors), [`body`]
+//! (bounded bodies), [`request`] (what is known about a request before its dialect sees it).
+//!
+//! A dialect never imports another one, and nothing here knows a backend.
+
+pub mod body;
+pub mod context;
+pub mod error;
+pub mod mount;
+pub mod request;
+
+pub mod accounts;
+pub mod admin;
+pub mod classworks;
+pub mod deno;
+pub mod edgekv;
+pub mod kopano;
+pub mod rest;
+
+pub use context::{Caller, Ctx};
+pub use error::ApiError;
+pub use mount::{Dialect, Site};
+pub use request::RequestInfo;

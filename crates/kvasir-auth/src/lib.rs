@@ -1,1 +1,12 @@
-//! Principals, tokens, grants, passwords, sessions, signatures and rate limits
+//! Who is asking, and what they may do.
+//!
+//! Every dialect brings its own proof (bearer token, signature, session), and each proof becomes a
+//! [`Principal`] with [`Grant`]s. [`Access`] keeps the issued tokens in the system keyspace.
+//!
+//! Nothing here knows routes or renders answers. Secrets are types that cannot be printed.
+
+pub mod access;
+pub mod principal;
+
+pub use access::{Access, AccessSettings, Denied};
+pub use principal::{Grant, Principal, Verb, Verbs};

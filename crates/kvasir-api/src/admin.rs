@@ -1,0 +1,1 @@
+//! The admin API below `/_/api/v1` and the console.

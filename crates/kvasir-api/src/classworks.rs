@@ -1,0 +1,1 @@
+//! The Classworks KV dialect: namespaces of JSON values.

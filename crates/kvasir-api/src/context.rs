@@ -1,0 +1,127 @@
+//! What handlers hold: the mount's keyspace, the clock, the limits, and who is asking.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRef, FromRequestParts};
+use http::request::Parts;
+use kvasir_auth::principal::Ask;
+use kvasir_auth::{Access, Principal, Verb};
+use kvasir_kv::{Clock, Key, Keyspace, Limits, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ApiError;
+use crate::request::{RequestInfo, bearer};
+
+/// What every mount has. Cloning is cheap.
+#[derive(Clone)]
+pub struct Ctx(Arc<Mounted>);
+
+/// The parts of a [`Ctx`].
+pub struct Mounted {
+    /// Name of the dialect, as in grants and metrics.
+    pub dialect: &'static str,
+    /// Path in front of the dialect's routes, without a trailing slash; empty at the root.
+    pub base: String,
+    /// The mount's data.
+    pub keyspace: Keyspace,
+    /// Tokens, users' secrets, settings. In the main store, wherever `keyspace` lies.
+    pub system: Keyspace,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Limits of the store.
+    pub limits: Limits,
+    /// Issued tokens.
+    pub access: Arc<Access>,
+    /// Cancelled when the server begins to drain; long-lived streams end then.
+    pub shutdown: CancellationToken,
+}
+
+impl Ctx {
+    /// The context of one mount.
+    pub fn new(mounted: Mounted) -> Ctx {
+        Ctx(Arc::new(mounted))
+    }
+
+    /// The store below the mount's keyspace.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.keyspace.store()
+    }
+}
+
+impl std::ops::Deref for Ctx {
+    type Target = Mounted;
+
+    fn deref(&self) -> &Mounted {
+        &self.0
+    }
+}
+
+/// Who is asking, for dialects whose proof is a Kvasir token.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    principal: Principal,
+    dialect: &'static str,
+}
+
+impl Caller {
+    /// The principal.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Refuses unless the caller may do `verb` with `key` (or everything below it) in `keyspace`.
+    ///
+    /// # Errors
+    ///
+    /// 403. The sentence names the verb, never whether the key exists.
+    pub fn require(
+        &self,
+        ctx: &Ctx,
+        keyspace: &Keyspace,
+        verb: Verb,
+        key: &Key,
+    ) -> Result<(), ApiError> {
+        let ask = Ask {
+            dialect: self.dialect,
+            keyspace: keyspace.name(),
+            key,
+            verb,
+            now: ctx.clock.now(),
+        };
+        if self.principal.allows(&ask) {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden(format!(
+                "the token does not allow to {} this key",
+                verb.name()
+            )))
+        }
+    }
+}
+
+impl<S> FromRequestParts<S> for Caller
+where
+    Ctx: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let ctx = Ctx::from_ref(state);
+        let on_loopback = parts
+            .extensions
+            .get::<RequestInfo>()
+            .is_some_and(RequestInfo::on_loopback);
+        let principal = ctx
+            .access
+            .authenticate(bearer(&parts.headers), on_loopback)
+            .await?;
+        match principal {
+            Ok(principal) => Ok(Caller {
+                principal,
+                dialect: ctx.dialect,
+            }),
+            Err(denied) => Err(ApiError::unauthorized(denied.to_string())),
+        }
+    }
+}

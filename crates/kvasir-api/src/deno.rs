@@ -1,0 +1,1 @@
+//! The Deno dialect: KV Connect.

@@ -1,0 +1,1 @@
+//! The Akamai EdgeKV dialect: administration API and data plane.

@@ -1,0 +1,1 @@
+//! The Kopano kvs dialect: documents of OAuth2 users.

@@ -1,0 +1,1 @@
+//! The REST dialect: `/kv/{keypath}` over the default database.
