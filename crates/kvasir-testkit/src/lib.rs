@@ -1,1 +1,26 @@
-//! Conformance suite, generators, history checker and test servers (dev only)
+//! What the tests of all crates share: servers, waits, models, checkers.
+//!
+//! - [`server`] starts the real `kvasir` binary, [`raw`] speaks broken HTTP to it, [`oidc`] is an
+//!   identity provider, [`wait`] bounds every wait.
+//!
+//! Only tests depend on this crate; it may panic where a test would.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use kvasir_testkit::server::TestServer;
+//!
+//! let mut server = TestServer::start("target/debug/kvasir").await;
+//! let response = kvasir_testkit::raw::exchange(server.addr(), "GET / HTTP/9.9\r\n\r\n").await;
+//! assert_eq!(response.status, 400);
+//! server.kill().await;
+//! server.restart().await;
+//! # }
+//! ```
+
+pub mod oidc;
+pub mod raw;
+pub mod server;
+pub mod wait;
+
+pub use server::{ServerOptions, TestServer};
+pub use wait::{DEADLINE, eventually, within};
