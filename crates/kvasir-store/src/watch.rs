@@ -88,7 +88,12 @@ impl Hub {
         let state = self.lock();
         let mut touched = Touched::new(state.followers.len());
         for (key, present) in changes {
-            for watcher in state.watchers.get(key).into_iter().flat_map(BTreeMap::values) {
+            for watcher in state
+                .watchers
+                .get(key)
+                .into_iter()
+                .flat_map(BTreeMap::values)
+            {
                 watcher.notify_one();
             }
             for (place, follower) in state.followers.iter().enumerate() {
