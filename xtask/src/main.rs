@@ -4,7 +4,11 @@
 //! change has to pass except real clients (`./test` adds those); `cargo xtask bench` measures
 //! ratios. Run `cargo xtask help` for the rest.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line program"
+)]
 
 mod bench;
 mod tidy;
@@ -49,20 +53,45 @@ fn main() -> ExitCode {
 /// The workspace's folder, one above this crate's.
 fn root() -> std::path::PathBuf {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("xtask lies in the workspace").to_path_buf()
+    here.parent()
+        .expect("xtask lies in the workspace")
+        .to_path_buf()
 }
 
 fn ci() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     tidy::check(&root())?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
-    if Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|out| out.status.success()) {
-        cargo(&["nextest", "run", "--workspace", "--locked", "--profile", "ci"])?;
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
+    if Command::new("cargo")
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|out| out.status.success())
+    {
+        cargo(&[
+            "nextest",
+            "run",
+            "--workspace",
+            "--locked",
+            "--profile",
+            "ci",
+        ])?;
     } else {
         cargo(&["test", "--workspace", "--locked", "--all-targets"])?;
     }
     cargo(&["test", "--workspace", "--locked", "--doc"])?;
-    if Command::new("cargo").args(["deny", "--version"]).output().is_ok_and(|out| out.status.success()) {
+    if Command::new("cargo")
+        .args(["deny", "--version"])
+        .output()
+        .is_ok_and(|out| out.status.success())
+    {
         cargo(&["deny", "check", "licenses", "bans", "sources"])?;
     } else {
         eprintln!("skipped: cargo-deny is not installed, so licences were not checked");
@@ -72,7 +101,10 @@ fn ci() -> Result<()> {
 
 fn cargo(args: &[&str]) -> Result<()> {
     eprintln!("$ cargo {}", args.join(" "));
-    let status = Command::new("cargo").args(args).current_dir(root()).status();
+    let status = Command::new("cargo")
+        .args(args)
+        .current_dir(root())
+        .status();
     let status = status.context("cannot start cargo")?;
     if !status.success() {
         bail!("cargo {} failed", args.first().unwrap_or(&""));

@@ -15,8 +15,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kvasir-store", &["kvasir-kv"]),
     ("kvasir-auth", &["kvasir-kv"]),
     ("kvasir-api", &["kvasir-auth", "kvasir-kv"]),
-    ("kvasir", &["kvasir-kv", "kvasir-store", "kvasir-auth", "kvasir-api"]),
-    ("kvasir-testkit", &["kvasir-kv", "kvasir-store", "kvasir-auth", "kvasir-api"]),
+    (
+        "kvasir",
+        &["kvasir-kv", "kvasir-store", "kvasir-auth", "kvasir-api"],
+    ),
+    (
+        "kvasir-testkit",
+        &["kvasir-kv", "kvasir-store", "kvasir-auth", "kvasir-api"],
+    ),
 ];
 
 /// Modules of one crate that must not import each other.
@@ -25,7 +31,10 @@ const SIBLINGS: &[(&str, &[&str])] = &[
         "crates/kvasir-api/src",
         &["accounts", "classworks", "deno", "edgekv", "kopano", "rest"],
     ),
-    ("crates/kvasir-store/src", &["memory", "embedded", "sqlite", "sql"]),
+    (
+        "crates/kvasir-store/src",
+        &["memory", "embedded", "sqlite", "sql"],
+    ),
 ];
 
 /// Text that says a thing is not finished.
@@ -38,7 +47,9 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     let files = tracked_files(root)?;
     for file in &files {
         let path = root.join(file);
-        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
         if file.extension().is_some_and(|end| end == "rs") {
             source(file, &text, &mut breaches);
         }
@@ -55,7 +66,10 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 }
 
 fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
+    let listed = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root)
+        .output();
     let listed = listed.context("cannot ask git for its files")?;
     let listed = String::from_utf8(listed.stdout).context("a file name is not UTF-8")?;
     Ok(listed.split_terminator('\0').map(PathBuf::from).collect())
@@ -83,15 +97,26 @@ fn layers(root: &Path, breaches: &mut Vec<String>) -> Result<()> {
 
 fn source(file: &Path, text: &str, breaches: &mut Vec<String>) {
     if file.file_name().is_some_and(|name| name == "mod.rs") {
-        breaches.push(format!("{}: use `foo.rs` beside `foo/`, not mod.rs", file.display()));
+        breaches.push(format!(
+            "{}: use `foo.rs` beside `foo/`, not mod.rs",
+            file.display()
+        ));
     }
     let is_library_source = file.components().any(|part| part.as_os_str() == "src");
     if is_library_source && !text.trim_start().starts_with("//!") {
-        breaches.push(format!("{}: begins without a module header", file.display()));
+        breaches.push(format!(
+            "{}: begins without a module header",
+            file.display()
+        ));
     }
     for (folder, modules) in SIBLINGS {
-        let Ok(inner) = file.strip_prefix(folder) else { continue };
-        let first = inner.components().next().map(|part| part.as_os_str().to_string_lossy());
+        let Ok(inner) = file.strip_prefix(folder) else {
+            continue;
+        };
+        let first = inner
+            .components()
+            .next()
+            .map(|part| part.as_os_str().to_string_lossy());
         let own = first.as_deref().unwrap_or_default().trim_end_matches(".rs");
         if !modules.contains(&own) {
             continue;
@@ -99,7 +124,10 @@ fn source(file: &Path, text: &str, breaches: &mut Vec<String>) {
         for sibling in modules.iter().filter(|sibling| **sibling != own) {
             let import = format!("crate::{sibling}::");
             if text.contains(&import) {
-                breaches.push(format!("{}: {own} imports its sibling {sibling}", file.display()));
+                breaches.push(format!(
+                    "{}: {own} imports its sibling {sibling}",
+                    file.display()
+                ));
             }
         }
     }
@@ -109,7 +137,10 @@ fn source(file: &Path, text: &str, breaches: &mut Vec<String>) {
     for word in UNFINISHED {
         for (number, line) in (1..).zip(text.lines()) {
             if line.contains(word) {
-                breaches.push(format!("{}:{number}: {word} is unfinished work", file.display()));
+                breaches.push(format!(
+                    "{}:{number}: {word} is unfinished work",
+                    file.display()
+                ));
             }
         }
     }
