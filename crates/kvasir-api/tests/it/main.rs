@@ -1,0 +1,6 @@
+//! Integration tests of the dialects: requests into a [`support::App`], answers compared with the
+//! contracts.
+
+mod support;
+
+mod kit;
