@@ -8,7 +8,8 @@
 //! world.clock.advance_ms(1_000);
 //! ```
 
-#![allow(dead_code, reason = "each dialect's tests use a part of it")]
+#![allow(dead_code, reason = "the tests of a dialect use a part of it")]
+#![allow(unreachable_pub, reason = "a private module of a test binary")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
