@@ -6,6 +6,7 @@
 //! Nothing here knows routes or renders answers. Secrets are types that cannot be printed.
 
 pub mod access;
+pub mod edgegrid;
 pub mod principal;
 
 pub use access::{Access, AccessSettings, Denied};
