@@ -147,8 +147,8 @@ impl Verifier {
         if client.secret.is_none() {
             return Err(Refusal::InactiveClient);
         }
-        let signed_at = header::timestamp(authorization.timestamp)
-            .ok_or(Refusal::InvalidTimestamp)?;
+        let signed_at =
+            header::timestamp(authorization.timestamp).ok_or(Refusal::InvalidTimestamp)?;
         // Both are years away from the ends of the type: a timestamp has four digits of year.
         let off_ms = (self.clock.now().0 - signed_at.0).abs();
         if off_ms > self.window_ms {

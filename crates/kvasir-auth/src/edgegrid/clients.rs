@@ -50,7 +50,10 @@ pub struct Client {
 impl Client {
     /// Whether this is the client's access token. Takes the same time for every wrong one.
     pub fn has_access_token(&self, access_token: &str) -> bool {
-        self.access_token.as_bytes().ct_eq(access_token.as_bytes()).into()
+        self.access_token
+            .as_bytes()
+            .ct_eq(access_token.as_bytes())
+            .into()
     }
 }
 

@@ -33,7 +33,9 @@ pub fn with_host(file: &str, section: &str, host: &str) -> String {
         if text.starts_with('[') {
             inside = is_head(text, section);
         }
-        let is_host = text.split_once('=').is_some_and(|(key, _)| key.trim() == "host");
+        let is_host = text
+            .split_once('=')
+            .is_some_and(|(key, _)| key.trim() == "host");
         if inside && is_host {
             out.push_str("host = ");
             out.push_str(host);
@@ -52,14 +54,17 @@ fn lines_of<'a>(file: &'a str, section: &str) -> impl Iterator<Item = &'a str> {
 }
 
 fn is_head(line: &str, section: &str) -> bool {
-    line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) == Some(section)
+    line.strip_prefix('[')
+        .and_then(|line| line.strip_suffix(']'))
+        == Some(section)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FILE: &str = "# mine\n[other]\nhost = x\n\n[default]\nclient_token = c\nhost=y\n[last]\nhost = z";
+    const FILE: &str =
+        "# mine\n[other]\nhost = x\n\n[default]\nclient_token = c\nhost=y\n[last]\nhost = z";
 
     #[test]
     fn members_are_found_in_their_section_only() {

@@ -85,11 +85,14 @@ fn field<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
 /// and times that do not exist.
 pub fn timestamp(text: &str) -> Option<UnixMillis> {
     let has_form = text.len() == 22
-        && text.bytes().zip(b"dddddddd'dd:dd:dd+0000").all(|(byte, form)| match form {
-            b'd' => byte.is_ascii_digit(),
-            b'\'' => byte == b'T',
-            other => byte == *other,
-        });
+        && text
+            .bytes()
+            .zip(b"dddddddd'dd:dd:dd+0000")
+            .all(|(byte, form)| match form {
+                b'd' => byte.is_ascii_digit(),
+                b'\'' => byte == b'T',
+                other => byte == *other,
+            });
     if !has_form {
         return None;
     }
@@ -135,7 +138,12 @@ mod tests {
 
     #[test]
     fn headers_up_to_the_limit_are_read() {
-        let padded = |bytes: usize| GOOD.replace("nonce=n", &format!("nonce={}", "n".repeat(bytes - GOOD.len() + 1)));
+        let padded = |bytes: usize| {
+            GOOD.replace(
+                "nonce=n",
+                &format!("nonce={}", "n".repeat(bytes - GOOD.len() + 1)),
+            )
+        };
         assert!(Authorization::parse(&padded(HEADER_BYTES_MAX)).is_ok());
         assert_eq!(
             Authorization::parse(&padded(HEADER_BYTES_MAX + 1)),

@@ -104,7 +104,11 @@ mod tests {
         let at = |seconds: i64| UnixMillis(1_000_000 + seconds * 1000);
         assert_eq!(nonces.admit("c", "n", at(0)), Novelty::New);
         assert_eq!(nonces.admit("c", "n", at(0)), Novelty::Seen);
-        assert_eq!(nonces.admit("d", "n", at(0)), Novelty::New, "each client has its own");
+        assert_eq!(
+            nonces.admit("d", "n", at(0)),
+            Novelty::New,
+            "each client has its own"
+        );
         assert_eq!(nonces.admit("c", "n", at(64)), Novelty::Seen);
         assert_eq!(nonces.admit("c", "n", at(65)), Novelty::New);
     }
@@ -117,7 +121,11 @@ mod tests {
             assert_eq!(nonces.admit("c", &n.to_string(), at(n)), Novelty::New);
         }
         assert_eq!(nonces.admit("c", "3", at(10)), Novelty::Full);
-        assert_eq!(nonces.admit("c", "0", at(10)), Novelty::Seen, "never forgotten early");
+        assert_eq!(
+            nonces.admit("c", "0", at(10)),
+            Novelty::Seen,
+            "never forgotten early"
+        );
         assert_eq!(nonces.admit("d", "3", at(10)), Novelty::New, "others go on");
         assert_eq!(nonces.admit("c", "3", at(65)), Novelty::New);
     }

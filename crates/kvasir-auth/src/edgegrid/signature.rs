@@ -117,9 +117,13 @@ fn candidates(target: &Target<'_>) -> Vec<(Scheme, String)> {
     for &scheme in target.schemes {
         for host in target.hosts {
             let with_port = format!("{host}{}", scheme.default_port());
-            let (lower, lower_with_port) = (host.to_ascii_lowercase(), with_port.to_ascii_lowercase());
+            let (lower, lower_with_port) =
+                (host.to_ascii_lowercase(), with_port.to_ascii_lowercase());
             for host in [(*host).to_owned(), with_port, lower, lower_with_port] {
-                if !found.iter().any(|known| known.0 == scheme && known.1 == host) {
+                if !found
+                    .iter()
+                    .any(|known| known.0 == scheme && known.1 == host)
+                {
                     found.push((scheme, host));
                 }
             }
@@ -147,7 +151,11 @@ mod tests {
     fn check(method: &str, url: &str, body: &[u8], signature: &str) {
         let (scheme, rest) = url.split_once("://").unwrap();
         let (host, path) = rest.split_at(rest.find('/').unwrap());
-        let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+        let scheme = if scheme == "https" {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
         let header = format!("{SIGNED}signature={signature}");
         let authorization = Authorization::parse(&header).unwrap();
         let target = Target {
@@ -156,8 +164,14 @@ mod tests {
             hosts: &[host],
             path_and_query: path,
         };
-        assert!(is_signed(&authorization, SECRET, &target, body), "{method} {url}");
-        assert!(!is_signed(&authorization, "b", &target, body), "{method} {url}");
+        assert!(
+            is_signed(&authorization, SECRET, &target, body),
+            "{method} {url}"
+        );
+        assert!(
+            !is_signed(&authorization, "b", &target, body),
+            "{method} {url}"
+        );
     }
 
     /// The vectors were made with the published Python signer.
@@ -186,7 +200,12 @@ mod tests {
         );
         let item = "https://localhost:8443/edgekv/v1/networks/staging/namespaces/marketing/groups/countries/items/DE";
         for body in [&b""[..], b"any", b"other"] {
-            check("PUT", item, body, "LOdmHOxQETKGvVtrojO6tBYjqF6oXVtNdKyXGpX3ApU=");
+            check(
+                "PUT",
+                item,
+                body,
+                "LOdmHOxQETKGvVtrojO6tBYjqF6oXVtNdKyXGpX3ApU=",
+            );
         }
     }
 
@@ -197,8 +216,14 @@ mod tests {
             content_hash("POST", &long),
             "tE/7cvzCWWdr2ASV/vG0S4CMqPH/4bFwak15EbDjHxE="
         );
-        assert_eq!(content_hash("POST", &long[..SIGNED_BODY_BYTES]), content_hash("POST", &long));
-        assert_ne!(content_hash("POST", &long[1..SIGNED_BODY_BYTES]), content_hash("POST", &long));
+        assert_eq!(
+            content_hash("POST", &long[..SIGNED_BODY_BYTES]),
+            content_hash("POST", &long)
+        );
+        assert_ne!(
+            content_hash("POST", &long[1..SIGNED_BODY_BYTES]),
+            content_hash("POST", &long)
+        );
         check(
             "POST",
             "http://127.0.0.1:8080/edgekv/v1/tokens",
@@ -226,7 +251,12 @@ mod tests {
             };
             is_signed(&authorization, SECRET, &target, b"")
         };
-        for good in ["KV.example", "kv.example", "KV.example:443", "kv.example:443"] {
+        for good in [
+            "KV.example",
+            "kv.example",
+            "KV.example:443",
+            "kv.example:443",
+        ] {
             assert!(signed_as(good, Scheme::Https), "{good}");
         }
         assert!(signed_as("kv.example:80", Scheme::Http));
