@@ -1,6 +1,6 @@
 //! The clock of the machine. The only place of this crate that asks the operating system for time.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kvasir_kv::clock::Sleep;
 use kvasir_kv::{Clock, UnixMillis};
@@ -36,6 +36,12 @@ impl Clock for SystemClock {
             }
         })
     }
+}
+
+/// A reading for measuring durations, not subject to the time of day.
+#[allow(clippy::disallowed_methods, reason = "the one place for it in this crate")]
+pub(crate) fn monotonic() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]

@@ -25,6 +25,17 @@ pub struct FatalError {
     pub source: Cause,
 }
 
+impl FatalError {
+    /// An error with a cause given as text.
+    pub fn new(what: &'static str, cause: impl Into<String>) -> FatalError {
+        let source: Box<dyn std::error::Error + Send + Sync> = cause.into().into();
+        FatalError {
+            what,
+            source: source.into(),
+        }
+    }
+}
+
 /// What to do about a [`FatalError`]. Called once per store, from any thread, and must not block
 /// for long. It is expected to end the process; where it returns (tests), the store stays refused.
 #[derive(Clone)]

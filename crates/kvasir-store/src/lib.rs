@@ -23,6 +23,7 @@
 pub mod clock;
 mod collect;
 pub mod fatal;
+pub mod group;
 pub mod memory;
 pub mod metrics;
 pub mod open;

@@ -79,10 +79,9 @@ impl Hub {
         versionstamp: Versionstamp,
         changes: impl IntoIterator<Item = (&'a Key, bool)>,
     ) {
-        // Pairs with the fence in `register`: either this sees the interest, or the first read of
-        // the new watcher sees the commit.
-        fence(Ordering::SeqCst);
-        if self.interest.load(Ordering::SeqCst) == 0 {
+        // The fence inside pairs with that of `register`: either this sees the interest, or the
+        // first read of the new watcher sees the commit.
+        if !self.is_watched() {
             return;
         }
         let state = self.lock();
@@ -106,6 +105,13 @@ impl Hub {
         for place in touched.places() {
             state.followers[place].signal.notify_one();
         }
+    }
+
+    /// Whether anybody watches or follows. Whoever begins to later need not hear of commits that
+    /// were published before.
+    pub fn is_watched(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.interest.load(Ordering::SeqCst) > 0
     }
 
     /// Ends all streams, those of the future too.
