@@ -39,7 +39,10 @@ impl Clock for SystemClock {
 }
 
 /// A reading for measuring durations, not subject to the time of day.
-#[allow(clippy::disallowed_methods, reason = "the one place for it in this crate")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place for it in this crate"
+)]
 pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }

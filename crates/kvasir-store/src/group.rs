@@ -531,7 +531,10 @@ impl FailOnPanic {
 impl Drop for FailOnPanic {
     fn drop(&mut self) {
         if let Some(failer) = &self.0 {
-            failer.fail(&FatalError::new("the committer ended by a bug", "it panicked"));
+            failer.fail(&FatalError::new(
+                "the committer ended by a bug",
+                "it panicked",
+            ));
         }
     }
 }

@@ -62,10 +62,10 @@ impl Answer {
         match self {
             Answer::Commit(Ok(Outcome::Committed(_)), _) => {
                 metrics.commits.inc();
-            },
+            }
             Answer::Commit(Ok(Outcome::Conflict { .. }), _) => {
                 metrics.conflicts.inc();
-            },
+            }
             Answer::Commit(Err(Error::NoSpace), _) | Answer::Ingest(Err(Error::NoSpace), _) => {
                 metrics.no_space.inc();
             }
@@ -181,11 +181,15 @@ impl Queue {
                 .expect("no panic while the queue is held");
         }
         let mut bytes = 0;
-        let fits = state.waiting.iter().take(GROUP_WRITES_MAX).take_while(|job| {
-            let first = bytes == 0;
-            bytes += job.bytes;
-            first || bytes <= GROUP_BYTES_MAX
-        });
+        let fits = state
+            .waiting
+            .iter()
+            .take(GROUP_WRITES_MAX)
+            .take_while(|job| {
+                let first = bytes == 0;
+                bytes += job.bytes;
+                first || bytes <= GROUP_BYTES_MAX
+            });
         let count = fits.count().max(1);
         let rest = state.waiting.split_off(count);
         let group = std::mem::replace(&mut state.waiting, rest);
@@ -198,7 +202,11 @@ impl Queue {
     /// How long the group in work has been in work.
     pub(super) fn busy_for(&self) -> Option<Duration> {
         let since = self.busy_since_ms.load(Ordering::Acquire).checked_sub(1)?;
-        Some(self.born.elapsed().saturating_sub(Duration::from_millis(since)))
+        Some(
+            self.born
+                .elapsed()
+                .saturating_sub(Duration::from_millis(since)),
+        )
     }
 
     /// Tasks have been answered.
