@@ -17,6 +17,8 @@
 //! # }
 //! ```
 
+pub mod history;
+pub mod model;
 pub mod oidc;
 pub mod raw;
 pub mod server;

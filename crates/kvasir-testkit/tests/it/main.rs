@@ -1,0 +1,3 @@
+//! The kit proves itself: its checkers find every planted fault and blame no good store.
+
+mod planted_histories;
