@@ -7,7 +7,11 @@
 
 pub mod access;
 pub mod edgegrid;
+pub mod password;
 pub mod principal;
+pub mod rate;
 
 pub use access::{Access, AccessSettings, Denied};
+pub use password::{PasswordError, Passwords};
 pub use principal::{Grant, Principal, Verb, Verbs};
+pub use rate::{Quota, Rates};
