@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
 use argon2::password_hash::SaltString;
+use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -194,7 +194,10 @@ fn verify(stored: &str, password: &str) -> Verdict {
     if params.m_cost() > MEMORY_KIB_CEILING || params.t_cost() > PASSES_CEILING {
         return Verdict::Wrong;
     }
-    if engine().verify_password(password.as_bytes(), &parsed).is_err() {
+    if engine()
+        .verify_password(password.as_bytes(), &parsed)
+        .is_err()
+    {
         return Verdict::Wrong;
     }
     let is_todays = parsed.algorithm == Algorithm::Argon2id.ident()
@@ -215,9 +218,18 @@ mod tests {
         let passwords = Passwords::new(1);
         let stored = passwords.hash("密码 1").await.unwrap();
 
-        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        assert_eq!(passwords.verify(&stored, "密码 1").await, Ok(Verdict::Right));
-        assert_eq!(passwords.verify(&stored, "密码 2").await, Ok(Verdict::Wrong));
+        assert!(
+            stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{stored}"
+        );
+        assert_eq!(
+            passwords.verify(&stored, "密码 1").await,
+            Ok(Verdict::Right)
+        );
+        assert_eq!(
+            passwords.verify(&stored, "密码 2").await,
+            Ok(Verdict::Wrong)
+        );
         assert_ne!(stored, passwords.hash("密码 1").await.unwrap(), "salted");
     }
 

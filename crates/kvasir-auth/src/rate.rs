@@ -35,7 +35,9 @@ impl Quota {
     }
 
     fn every_micros(self) -> u64 {
-        u64::try_from(self.every.as_micros()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.every.as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 
     fn full_micros(self) -> u64 {
