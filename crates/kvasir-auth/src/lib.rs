@@ -8,6 +8,7 @@
 pub mod access;
 pub mod edgegrid;
 pub mod password;
+pub mod oidc;
 pub mod principal;
 pub mod rate;
 
