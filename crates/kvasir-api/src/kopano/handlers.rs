@@ -1,0 +1,175 @@
+//! The routes. Keys may hold any character, so paths are taken apart here and not by the router.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use kvasir_auth::oidc::TokenError;
+
+use super::layout::{self, Owner};
+use super::{Kopano, cors, documents, error, wire};
+use crate::body;
+use crate::error::ApiError;
+use crate::request::bearer;
+
+/// Where the original's host daemon tells that it lives. Container health checks ask it.
+pub(super) const HEALTH_CHECK: &str = "/health-check";
+
+/// Methods of a document, for `Allow`.
+const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
+
+pub(super) fn routes(kopano: &Kopano) -> Router {
+    let base = &kopano.ctx.base;
+    Router::new()
+        .route(&format!("{base}/{{*path}}"), any(below_base))
+        .route(&format!("{base}/"), any(below_base))
+        .layer(middleware::from_fn_with_state(kopano.clone(), cors::layer))
+        .route(HEALTH_CHECK, any(|| async { StatusCode::OK }))
+        .with_state(kopano.clone())
+}
+
+/// Everything below the base: find the document's key, find out who asks, do it.
+async fn below_base(State(kopano): State<Kopano>, request: Request) -> Result<Response, ApiError> {
+    let (head, content) = request.into_parts();
+    let path = head.uri.path();
+    let rest = path.get(kopano.ctx.base.len()..).unwrap_or_default();
+    let Some(key) = rest.strip_prefix("/kv/").and_then(|rest| {
+        rest.strip_prefix(layout::REALM)?.strip_prefix('/')
+    }) else {
+        return Err(ApiError::not_found("no such realm or path"));
+    };
+    let owner = authenticate(&kopano, &head.headers).await?;
+    let key = wire::decode(key)?;
+    match head.method {
+        Method::GET | Method::HEAD => get(&kopano, &owner, &key, &head).await,
+        Method::PUT => put(&kopano, &owner, &key, &head, content).await,
+        Method::DELETE => delete(&kopano, &owner, &key, &head.headers).await,
+        _ => Err(ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "documents take GET, HEAD, PUT and DELETE",
+        )
+        .with_header(header::ALLOW, HeaderValue::from_static(METHODS))),
+    }
+}
+
+/// Whose documents the request may touch, by its access token.
+async fn authenticate(kopano: &Kopano, headers: &HeaderMap) -> Result<Owner, ApiError> {
+    let Some(provider) = &kopano.provider else {
+        return Err(ApiError::unavailable("no identity provider is configured: set kopano.issuer"));
+    };
+    let status = StatusCode::from_u16(kopano.settings.unauthorized_status)
+        .ok()
+        .filter(StatusCode::is_client_error)
+        .unwrap_or(StatusCode::FORBIDDEN);
+    let Some(token) = bearer(headers) else {
+        return Err(ApiError::new(status, "unauthorized", "an OAuth2 access token is needed")
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    };
+    match provider.verify(token).await {
+        Ok(identity) => {
+            Ok(Owner { user: identity.user.clone(), client: identity.client.clone() })
+        }
+        Err(TokenError::NotReady) => {
+            Err(ApiError::unavailable("the identity provider has not been reached yet"))
+        }
+        Err(TokenError::Invalid(reason)) => {
+            tracing::debug!(reason, "refused an access token");
+            let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
+            Err(ApiError::new(status, "unauthorized", "the access token is not valid")
+                .with_header(header::WWW_AUTHENTICATE, challenge))
+        }
+        Err(TokenError::InsufficientScope(scope)) => {
+            let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
+            let challenge = HeaderValue::try_from(challenge)
+                .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="insufficient_scope""#));
+            Err(ApiError::forbidden("the access token lacks a required scope")
+                .with_code("insufficient_scope")
+                .with_header(header::WWW_AUTHENTICATE, challenge))
+        }
+    }
+}
+
+/// `GET /kv/user/{key}`: the document in its envelope; `?raw=1` its bytes; `?recurse=1` all
+/// documents below, oldest write first, at most 500.
+async fn get(
+    kopano: &Kopano,
+    owner: &Owner,
+    key: &str,
+    head: &Parts,
+) -> Result<Response, ApiError> {
+    let query = head.uri.query();
+    let keyspace = &kopano.ctx.keyspace;
+    if wire::is_on(query, "recurse") {
+        wire::check_prefix(key)?;
+        let listing = documents::list(keyspace, owner, key).await?;
+        return Ok(wire::listing(&listing));
+    }
+    if key.is_empty() {
+        return Err(ApiError::not_found("no such document"));
+    }
+    wire::check_key(key)?;
+    let entry = documents::get(keyspace, owner, key).await?;
+    let entry = entry.ok_or_else(|| ApiError::not_found("no such document"))?;
+
+    let document = layout::document(&entry);
+    let mut response = if wire::is_unmodified(&head.headers, entry.versionstamp) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else if wire::is_on(query, "raw") {
+        wire::raw(document)
+    } else {
+        wire::envelope(key, &document)
+    };
+    response.headers_mut().insert(header::ETAG, wire::etag(entry.versionstamp));
+    Ok(response)
+}
+
+/// `PUT /kv/user/{key}`: stores the body as it is. `?batch=1`: stores an array of documents below
+/// the key, all or none.
+async fn put(
+    kopano: &Kopano,
+    owner: &Owner,
+    key: &str,
+    head: &Parts,
+    content: Body,
+) -> Result<Response, ApiError> {
+    let condition = wire::condition(&head.headers)?;
+    let is_batch = wire::is_on(head.uri.query(), "batch");
+    let written = if is_batch {
+        let content = body::read(&head.headers, content, wire::BATCH_BYTES_MAX).await?;
+        wire::batch(key, &content)?
+    } else {
+        wire::check_key(key)?;
+        let content_type = wire::content_type(&head.headers)?;
+        let content = body::read(&head.headers, content, wire::DOCUMENT_BYTES_MAX).await?;
+        let document = documents::sent(content_type, content);
+        wire::check_document(&document)?;
+        vec![(key.to_owned(), document)]
+    };
+    if written.is_empty() {
+        return Ok(wire::written(None));
+    }
+    let condition = condition.as_ref().filter(|_| !is_batch);
+    let stamp = documents::put(&kopano.ctx.keyspace, owner, written, condition).await?;
+    Ok(wire::written(Some(stamp)))
+}
+
+/// `DELETE /kv/user/{key}`: removes exactly this document; 404 without a body if there is none.
+async fn delete(
+    kopano: &Kopano,
+    owner: &Owner,
+    key: &str,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    wire::check_key(key)?;
+    let condition = wire::condition(headers)?;
+    if documents::delete(&kopano.ctx.keyspace, owner, key, condition.as_ref()).await? {
+        Ok(wire::written(None))
+    } else {
+        Err(ApiError::not_found("no such document").with_code(error::NOTHING_DELETED))
+    }
+}
