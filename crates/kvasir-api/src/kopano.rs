@@ -66,9 +66,16 @@ impl Default for Settings {
 
 impl Settings {
     fn scopes(&self) -> Vec<String> {
-        let scopes: Vec<String> =
-            self.required_scopes.split_whitespace().map(str::to_owned).collect();
-        if scopes.is_empty() { vec![DEFAULT_SCOPE.to_owned()] } else { scopes }
+        let scopes: Vec<String> = self
+            .required_scopes
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        if scopes.is_empty() {
+            vec![DEFAULT_SCOPE.to_owned()]
+        } else {
+            scopes
+        }
     }
 }
 
@@ -99,7 +106,11 @@ impl Kopano {
                 Some(Arc::new(Provider::new(provider, Arc::clone(&ctx.clock))?))
             }
         };
-        Ok(Kopano { ctx, provider, settings: Arc::new(settings) })
+        Ok(Kopano {
+            ctx,
+            provider,
+            settings: Arc::new(settings),
+        })
     }
 
     /// The provider whose tokens are accepted.
@@ -115,7 +126,9 @@ impl Dialect for Kopano {
 
     fn claims(&self, _method: &Method, path: &str) -> bool {
         path == handlers::HEALTH_CHECK
-            || path.strip_prefix(&*self.ctx.base).is_some_and(|rest| rest.starts_with('/'))
+            || path
+                .strip_prefix(&*self.ctx.base)
+                .is_some_and(|rest| rest.starts_with('/'))
     }
 
     fn routes(&self) -> Router {
@@ -128,7 +141,9 @@ impl Dialect for Kopano {
 
     fn background(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let Some(provider) = &self.provider else { return };
+            let Some(provider) = &self.provider else {
+                return;
+            };
             tokio::select! {
                 () = provider.keep_fresh() => {}
                 () = self.ctx.shutdown.cancelled() => {}

@@ -7,8 +7,8 @@
 
 pub mod access;
 pub mod edgegrid;
-pub mod password;
 pub mod oidc;
+pub mod password;
 pub mod principal;
 pub mod rate;
 

@@ -124,7 +124,10 @@ impl Provider {
     /// # Errors
     ///
     /// [`ProviderError::Issuer`] unless the issuer is `https`, or `http` on a loopback host.
-    pub fn new(settings: ProviderSettings, clock: Arc<dyn Clock>) -> Result<Provider, ProviderError> {
+    pub fn new(
+        settings: ProviderSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Provider, ProviderError> {
         if !is_allowed_url(&settings.issuer) {
             return Err(ProviderError::Issuer(settings.issuer));
         }
@@ -191,11 +194,21 @@ impl Provider {
             return Ok(known.identity);
         }
         let head = keys::TokenHead::read(token)?;
-        let keys = if keys.knows(&head) { keys } else { self.refetched(keys).await };
+        let keys = if keys.knows(&head) {
+            keys
+        } else {
+            self.refetched(keys).await
+        };
         let payload = keys.verify(token, &head)?;
         let identity = claims::judge(&payload, &head, &self.settings, self.clock.now())?;
         let identity = Arc::new(identity);
-        self.verified.insert(digest, Remembered { identity: Arc::clone(&identity), keys });
+        self.verified.insert(
+            digest,
+            Remembered {
+                identity: Arc::clone(&identity),
+                keys,
+            },
+        );
         Ok(identity)
     }
 
@@ -204,7 +217,11 @@ impl Provider {
         let mut last = self.last_refetch.lock().await;
         let now = self.clock.now();
         // While this request waited, another one may have fetched them.
-        let current = self.keys.borrow().clone().unwrap_or_else(|| Arc::clone(&old));
+        let current = self
+            .keys
+            .borrow()
+            .clone()
+            .unwrap_or_else(|| Arc::clone(&old));
         if !Arc::ptr_eq(&current, &old) || now.0 - last.0 < UNKNOWN_KEY_REFETCH_MS {
             return current;
         }
@@ -278,17 +295,23 @@ impl Provider {
 
 impl std::fmt::Debug for Provider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Provider").field("issuer", &self.settings.issuer).finish_non_exhaustive()
+        f.debug_struct("Provider")
+            .field("issuer", &self.settings.issuer)
+            .finish_non_exhaustive()
     }
 }
 
 /// `https` anywhere, `http` only where nobody can listen in.
 fn is_allowed_url(url: &str) -> bool {
-    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let Ok(uri) = url.parse::<http::Uri>() else {
+        return false;
+    };
     let Some(host) = uri.host() else { return false };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let is_loopback = bare == "localhost"
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
     match uri.scheme_str() {
         Some("https") => true,
         Some("http") => is_loopback,
@@ -308,7 +331,9 @@ fn fresh_for(headers: &http::HeaderMap) -> Duration {
         .get(http::header::CACHE_CONTROL)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| {
-            value.split(',').find_map(|part| part.trim().strip_prefix("max-age=")?.parse().ok())
+            value
+                .split(',')
+                .find_map(|part| part.trim().strip_prefix("max-age=")?.parse().ok())
         });
     match seconds {
         // A provider that says `max-age=0` is still not asked more often than a retry.
@@ -332,7 +357,13 @@ mod tests {
         ] {
             assert!(is_allowed_url(good), "{good}");
         }
-        for bad in ["http://id.example", "ftp://localhost", "id.example", "", "http://127.0.0.1.evil.example"] {
+        for bad in [
+            "http://id.example",
+            "ftp://localhost",
+            "id.example",
+            "",
+            "http://127.0.0.1.evil.example",
+        ] {
             assert!(!is_allowed_url(bad), "{bad}");
         }
     }
@@ -341,7 +372,10 @@ mod tests {
     fn cache_headers_set_the_pace_within_bounds() {
         let age = |value: &'static str| {
             let mut headers = http::HeaderMap::new();
-            headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static(value));
+            headers.insert(
+                http::header::CACHE_CONTROL,
+                http::HeaderValue::from_static(value),
+            );
             fresh_for(&headers)
         };
         assert_eq!(fresh_for(&http::HeaderMap::new()), REFRESH);

@@ -32,8 +32,14 @@ pub(super) async fn layer(State(kopano): State<Kopano>, request: Request, next: 
     let mut response = next.run(request).await;
     let mut marks = vec![(header::VARY, HeaderValue::from_static("Origin"))];
     if has_origin {
-        marks.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")));
-        marks.push((header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED)));
+        marks.push((
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        ));
+        marks.push((
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(EXPOSED),
+        ));
     }
     mark(&mut response, marks);
     response
@@ -63,12 +69,18 @@ fn preflight(has_origin: bool, method: HeaderValue, headers: Option<HeaderValue>
     }
     let is_allowed = ALLOWED.iter().any(|allowed| method == *allowed);
     if has_origin && is_allowed {
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        answer.insert(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        );
         answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method);
         if let Some(headers) = headers {
             answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, headers);
         }
-        answer.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(MAX_AGE_SECONDS));
+        answer.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from(MAX_AGE_SECONDS),
+        );
     }
     response
 }

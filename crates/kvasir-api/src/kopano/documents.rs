@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use kvasir_kv::limits::RANGES_MAX;
-use kvasir_kv::{
-    AtomicWrite, Entry, Key, Keyspace, Mutation, Outcome, SnapshotRead, Versionstamp,
-};
+use kvasir_kv::{AtomicWrite, Entry, Key, Keyspace, Mutation, Outcome, SnapshotRead, Versionstamp};
 
 use super::layout::{self, Document, Owner};
 use crate::error::ApiError;
@@ -69,8 +67,11 @@ pub(super) async fn put(
     documents: Vec<(String, Document)>,
     condition: Option<&Condition>,
 ) -> Result<Versionstamp, ApiError> {
-    let last: HashMap<&str, usize> =
-        documents.iter().enumerate().map(|(place, (key, _))| (key.as_str(), place)).collect();
+    let last: HashMap<&str, usize> = documents
+        .iter()
+        .enumerate()
+        .map(|(place, (key, _))| (key.as_str(), place))
+        .collect();
     let kept: Vec<(usize, &String, &Document)> = documents
         .iter()
         .enumerate()
@@ -79,7 +80,10 @@ pub(super) async fn put(
         .collect();
 
     for _ in 0..TRIES_MAX {
-        let keys = kept.iter().map(|(_, key, _)| layout::document_key(owner, key)).collect();
+        let keys = kept
+            .iter()
+            .map(|(_, key, _)| layout::document_key(owner, key))
+            .collect();
         let present = read_all(keyspace, keys).await?;
         let mut write = AtomicWrite::new();
         for ((place, key, document), present) in kept.iter().zip(present) {
@@ -125,7 +129,9 @@ pub(super) async fn delete(
         if condition.is_some_and(|condition| !condition.holds(present.as_ref())) {
             return Err(precondition_failed());
         }
-        let Some(present) = present else { return Ok(false) };
+        let Some(present) = present else {
+            return Ok(false);
+        };
         let write = replacing(AtomicWrite::new(), owner, key, Some(&present))
             .push(Mutation::delete(layout::document_key(owner, key)));
         if let Outcome::Committed(_) = keyspace.commit(write).await? {
@@ -137,12 +143,7 @@ pub(super) async fn delete(
 
 /// Adds what taking the place of `present` needs: a check that it is still the present state, and
 /// the removal of its index entry.
-fn replacing(
-    write: AtomicWrite,
-    owner: &Owner,
-    key: &str,
-    present: Option<&Entry>,
-) -> AtomicWrite {
+fn replacing(write: AtomicWrite, owner: &Owner, key: &str, present: Option<&Entry>) -> AtomicWrite {
     let document_key = layout::document_key(owner, key);
     match present {
         None => write.check_absent(document_key),
@@ -150,14 +151,20 @@ fn replacing(
             let (collection, _) = split(key);
             let place = layout::place(entry);
             let index = layout::order_key(owner, collection, entry.versionstamp, place);
-            write.check(document_key, entry.versionstamp).push(Mutation::delete(index))
+            write
+                .check(document_key, entry.versionstamp)
+                .push(Mutation::delete(index))
         }
     }
 }
 
 /// As [`layout::split`], with the slash of keys without a first segment kept in the rest.
 fn split(key: &str) -> (&str, &str) {
-    if key.starts_with('/') { ("", key) } else { layout::split(key) }
+    if key.starts_with('/') {
+        ("", key)
+    } else {
+        layout::split(key)
+    }
 }
 
 /// The documents of a listing, and whether some were left out.
@@ -183,7 +190,10 @@ pub(super) async fn list(
     };
     for _ in 0..TRIES_MAX {
         let (listed, is_truncated) = index(keyspace, owner, collection, wanted).await?;
-        let keys = listed.iter().map(|listed| listed.document_key(owner, collection)).collect();
+        let keys = listed
+            .iter()
+            .map(|listed| listed.document_key(owner, collection))
+            .collect();
         let present = read_all(keyspace, keys).await?;
         // Documents that are still as the index said were all there at the moment of the index, so
         // together they are that moment's state. Otherwise somebody wrote in between.
@@ -192,11 +202,17 @@ pub(super) async fn list(
             .zip(&present)
             .map(|(listed, present)| {
                 let entry = present.as_ref().filter(|entry| listed.matches(entry))?;
-                Some((layout::join(collection, &listed.rest), layout::document(entry)))
+                Some((
+                    layout::join(collection, &listed.rest),
+                    layout::document(entry),
+                ))
             })
             .collect();
         if let Some(documents) = documents {
-            return Ok(Listing { documents, is_truncated });
+            return Ok(Listing {
+                documents,
+                is_truncated,
+            });
         }
     }
     Err(too_busy())
@@ -211,7 +227,13 @@ struct Listed {
 
 impl Listed {
     fn document_key(&self, owner: &Owner, collection: &str) -> Key {
-        Key::from_strings([layout::REALM, &owner.user, &owner.client, collection, &self.rest])
+        Key::from_strings([
+            layout::REALM,
+            &owner.user,
+            &owner.client,
+            collection,
+            &self.rest,
+        ])
     }
 
     fn matches(&self, entry: &Entry) -> bool {
@@ -231,7 +253,9 @@ async fn index(
     while let Some(page) = pages.next().await {
         for entry in page?.entries {
             let rest = String::from_utf8(entry.value.bytes.to_vec()).unwrap_or_default();
-            let Some((stamp, place)) = layout::read_order_key(&entry.key) else { continue };
+            let Some((stamp, place)) = layout::read_order_key(&entry.key) else {
+                continue;
+            };
             if !rest.starts_with(wanted) {
                 continue;
             }
@@ -252,7 +276,9 @@ async fn read_all(keyspace: &Keyspace, keys: Vec<Key>) -> Result<Vec<Option<Entr
     }
     let mut entries = Vec::with_capacity(keys.len());
     for chunk in keys.chunks(RANGES_MAX) {
-        let snapshot = keyspace.read(SnapshotRead::keys(chunk.iter().cloned())).await?;
+        let snapshot = keyspace
+            .read(SnapshotRead::keys(chunk.iter().cloned()))
+            .await?;
         entries.extend(snapshot.into_firsts());
     }
     Ok(entries)
@@ -260,5 +286,8 @@ async fn read_all(keyspace: &Keyspace, keys: Vec<Key>) -> Result<Vec<Option<Entr
 
 /// A document sent on its own.
 pub(super) fn sent(content_type: Option<String>, bytes: Bytes) -> Document {
-    Document { content_type, bytes }
+    Document {
+        content_type,
+        bytes,
+    }
 }

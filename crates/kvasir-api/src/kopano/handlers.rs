@@ -37,9 +37,10 @@ async fn below_base(State(kopano): State<Kopano>, request: Request) -> Result<Re
     let (head, content) = request.into_parts();
     let path = head.uri.path();
     let rest = path.get(kopano.ctx.base.len()..).unwrap_or_default();
-    let Some(key) = rest.strip_prefix("/kv/").and_then(|rest| {
-        rest.strip_prefix(layout::REALM)?.strip_prefix('/')
-    }) else {
+    let Some(key) = rest
+        .strip_prefix("/kv/")
+        .and_then(|rest| rest.strip_prefix(layout::REALM)?.strip_prefix('/'))
+    else {
         return Err(ApiError::not_found("no such realm or path"));
     };
     let owner = authenticate(&kopano, &head.headers).await?;
@@ -60,36 +61,46 @@ async fn below_base(State(kopano): State<Kopano>, request: Request) -> Result<Re
 /// Whose documents the request may touch, by its access token.
 async fn authenticate(kopano: &Kopano, headers: &HeaderMap) -> Result<Owner, ApiError> {
     let Some(provider) = &kopano.provider else {
-        return Err(ApiError::unavailable("no identity provider is configured: set kopano.issuer"));
+        return Err(ApiError::unavailable(
+            "no identity provider is configured: set kopano.issuer",
+        ));
     };
     let status = StatusCode::from_u16(kopano.settings.unauthorized_status)
         .ok()
         .filter(StatusCode::is_client_error)
         .unwrap_or(StatusCode::FORBIDDEN);
     let Some(token) = bearer(headers) else {
-        return Err(ApiError::new(status, "unauthorized", "an OAuth2 access token is needed")
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        return Err(
+            ApiError::new(status, "unauthorized", "an OAuth2 access token is needed")
+                .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        );
     };
     match provider.verify(token).await {
-        Ok(identity) => {
-            Ok(Owner { user: identity.user.clone(), client: identity.client.clone() })
-        }
-        Err(TokenError::NotReady) => {
-            Err(ApiError::unavailable("the identity provider has not been reached yet"))
-        }
+        Ok(identity) => Ok(Owner {
+            user: identity.user.clone(),
+            client: identity.client.clone(),
+        }),
+        Err(TokenError::NotReady) => Err(ApiError::unavailable(
+            "the identity provider has not been reached yet",
+        )),
         Err(TokenError::Invalid(reason)) => {
             tracing::debug!(reason, "refused an access token");
             let challenge = HeaderValue::from_static(r#"Bearer error="invalid_token""#);
-            Err(ApiError::new(status, "unauthorized", "the access token is not valid")
-                .with_header(header::WWW_AUTHENTICATE, challenge))
+            Err(
+                ApiError::new(status, "unauthorized", "the access token is not valid")
+                    .with_header(header::WWW_AUTHENTICATE, challenge),
+            )
         }
         Err(TokenError::InsufficientScope(scope)) => {
             let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
-            let challenge = HeaderValue::try_from(challenge)
-                .unwrap_or_else(|_| HeaderValue::from_static(r#"Bearer error="insufficient_scope""#));
-            Err(ApiError::forbidden("the access token lacks a required scope")
-                .with_code("insufficient_scope")
-                .with_header(header::WWW_AUTHENTICATE, challenge))
+            let challenge = HeaderValue::try_from(challenge).unwrap_or_else(|_| {
+                HeaderValue::from_static(r#"Bearer error="insufficient_scope""#)
+            });
+            Err(
+                ApiError::forbidden("the access token lacks a required scope")
+                    .with_code("insufficient_scope")
+                    .with_header(header::WWW_AUTHENTICATE, challenge),
+            )
         }
     }
 }
@@ -124,7 +135,9 @@ async fn get(
     } else {
         wire::envelope(key, &document)
     };
-    response.headers_mut().insert(header::ETAG, wire::etag(entry.versionstamp));
+    response
+        .headers_mut()
+        .insert(header::ETAG, wire::etag(entry.versionstamp));
     Ok(response)
 }
 

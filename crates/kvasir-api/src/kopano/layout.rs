@@ -48,13 +48,21 @@ pub fn split(key: &str) -> (&str, &str) {
 
 /// The document's key of a collection and rest.
 pub fn join(collection: &str, rest: &str) -> String {
-    if collection.is_empty() { rest.to_owned() } else { format!("{collection}/{rest}") }
+    if collection.is_empty() {
+        rest.to_owned()
+    } else {
+        format!("{collection}/{rest}")
+    }
 }
 
 /// Where a document lies.
 pub fn document_key(owner: &Owner, key: &str) -> Key {
     // `/x` has an empty first segment, which is not "no collection": keep the slash in the rest.
-    let (collection, rest) = if key.starts_with('/') { ("", key) } else { split(key) };
+    let (collection, rest) = if key.starts_with('/') {
+        ("", key)
+    } else {
+        split(key)
+    };
     Key::from_strings([REALM, &owner.user, &owner.client, collection, rest])
 }
 
@@ -98,27 +106,46 @@ pub fn order_value(rest: &str) -> Value {
 /// Value and meta of a document. `place` is its place within a batch.
 pub fn stored(document: &Document, place: u32) -> (Value, Option<Meta>) {
     let is_json = document.content_type.as_deref().is_some_and(is_json);
-    let encoding = if is_json { Encoding::Json } else { Encoding::Bytes };
+    let encoding = if is_json {
+        Encoding::Json
+    } else {
+        Encoding::Bytes
+    };
     let meta = Meta {
         content_type: document.content_type.clone(),
         extra: (place > 0).then(|| Bytes::copy_from_slice(&place.to_be_bytes())),
         ..Meta::default()
     };
-    (Value { encoding, bytes: document.bytes.clone() }, Some(meta))
+    (
+        Value {
+            encoding,
+            bytes: document.bytes.clone(),
+        },
+        Some(meta),
+    )
 }
 
 /// The document in an entry.
 pub fn document(entry: &Entry) -> Document {
-    let content_type = entry.meta.as_ref().and_then(|meta| meta.content_type.clone());
+    let content_type = entry
+        .meta
+        .as_ref()
+        .and_then(|meta| meta.content_type.clone());
     // Other dialects and the console may have written it without a content type.
-    let assumed = || (entry.value.encoding == Encoding::Json).then(|| "application/json".to_owned());
-    Document { content_type: content_type.or_else(assumed), bytes: entry.value.bytes.clone() }
+    let assumed =
+        || (entry.value.encoding == Encoding::Json).then(|| "application/json".to_owned());
+    Document {
+        content_type: content_type.or_else(assumed),
+        bytes: entry.value.bytes.clone(),
+    }
 }
 
 /// The place of an entry within the batch that wrote it.
 pub fn place(entry: &Entry) -> u32 {
     let extra = entry.meta.as_ref().and_then(|meta| meta.extra.as_ref());
-    extra.and_then(|extra| Some(u32::from_be_bytes(extra.as_ref().try_into().ok()?))).unwrap_or(0)
+    extra
+        .and_then(|extra| Some(u32::from_be_bytes(extra.as_ref().try_into().ok()?)))
+        .unwrap_or(0)
 }
 
 /// A document and its index entry as imports write them: the write at `stamp`, in `place`.
@@ -129,7 +156,11 @@ pub fn imported(
     stamp: Versionstamp,
     place: u32,
 ) -> [Entry; 2] {
-    let (collection, rest) = if key.starts_with('/') { ("", key) } else { split(key) };
+    let (collection, rest) = if key.starts_with('/') {
+        ("", key)
+    } else {
+        split(key)
+    };
     let (value, meta) = stored(document, place);
     let entry = |key, value, meta: Option<Meta>| Entry {
         key,
@@ -140,7 +171,11 @@ pub fn imported(
     };
     [
         entry(document_key(owner, key), value, meta),
-        entry(order_key(owner, collection, stamp, place), order_value(rest), None),
+        entry(
+            order_key(owner, collection, stamp, place),
+            order_value(rest),
+            None,
+        ),
     ]
 }
 
@@ -150,17 +185,29 @@ mod tests {
 
     #[test]
     fn the_media_type_must_be_json_exactly_whatever_its_case_and_parameters() {
-        for json in ["application/json", "Application/JSON", "application/json; charset=utf-8"] {
+        for json in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+        ] {
             assert!(is_json(json), "{json}");
         }
-        for other in ["application/vnd.x+json", "text/json", "application/json-patch+json", ""] {
+        for other in [
+            "application/vnd.x+json",
+            "text/json",
+            "application/json-patch+json",
+            "",
+        ] {
             assert!(!is_json(other), "{other}");
         }
     }
 
     #[test]
     fn index_keys_tell_stamp_and_place() {
-        let owner = Owner { user: "u".into(), client: "c".into() };
+        let owner = Owner {
+            user: "u".into(),
+            client: "c".into(),
+        };
         let stamp = Versionstamp::new(77, 3);
         let key = order_key(&owner, "col", stamp, 300);
         assert_eq!(read_order_key(&key), Some((stamp, 300)));
@@ -170,7 +217,10 @@ mod tests {
 
     #[test]
     fn later_places_sort_behind_earlier_ones() {
-        let owner = Owner { user: "u".into(), client: "c".into() };
+        let owner = Owner {
+            user: "u".into(),
+            client: "c".into(),
+        };
         let key = |place| order_key(&owner, "c", Versionstamp::new(1, 0), place);
         assert!(key(0) < key(1) && key(9) < key(10) && key(255) < key(256));
     }

@@ -44,7 +44,9 @@ pub(super) fn decode(path: &str) -> Result<String, ApiError> {
     while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
         let digits = rest.get(at + 1..at + 3).unwrap_or_default();
         if digits.len() != 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(ApiError::bad_request("the path has a % without two hexadecimal digits"));
+            return Err(ApiError::bad_request(
+                "the path has a % without two hexadecimal digits",
+            ));
         }
         rest = &rest[at + 3..];
     }
@@ -74,12 +76,16 @@ pub(super) fn check_prefix(key: &str) -> Result<(), ApiError> {
         )));
     }
     let trimmed = key.strip_suffix('/').unwrap_or(key);
-    let is_clean =
-        key.is_empty() || !trimmed.split('/').any(|segment| matches!(segment, "" | "." | ".."));
+    let is_clean = key.is_empty()
+        || !trimmed
+            .split('/')
+            .any(|segment| matches!(segment, "" | "." | ".."));
     if is_clean {
         Ok(())
     } else {
-        Err(ApiError::bad_request("the key has an empty, `.` or `..` segment"))
+        Err(ApiError::bad_request(
+            "the key has an empty, `.` or `..` segment",
+        ))
     }
 }
 
@@ -96,7 +102,9 @@ pub(super) fn is_on(query: Option<&str>, name: &str) -> bool {
 ///
 /// 400 if it is not text or too long.
 pub(super) fn content_type(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(None);
+    };
     let text = value
         .to_str()
         .map_err(|_| ApiError::bad_request("the Content-Type is not visible ASCII text"))?;
@@ -113,7 +121,9 @@ fn check_content_type(text: &str) -> Result<(), ApiError> {
     // It comes back as a header, so it has to be one.
     match HeaderValue::from_str(text) {
         Ok(_) => Ok(()),
-        Err(_) => Err(ApiError::bad_request("the content type has control characters")),
+        Err(_) => Err(ApiError::bad_request(
+            "the content type has control characters",
+        )),
     }
 }
 
@@ -129,13 +139,18 @@ pub(super) fn check_document(document: &Document) -> Result<(), ApiError> {
             document.bytes.len()
         )));
     }
-    let is_json = document.content_type.as_deref().is_some_and(layout::is_json);
+    let is_json = document
+        .content_type
+        .as_deref()
+        .is_some_and(layout::is_json);
     let valid = || {
         std::str::from_utf8(&document.bytes)
             .is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
     };
     if is_json && !valid() {
-        return Err(ApiError::bad_request("the content type says JSON, but the body is not JSON"));
+        return Err(ApiError::bad_request(
+            "the content type says JSON, but the body is not JSON",
+        ));
     }
     Ok(())
 }
@@ -146,7 +161,11 @@ pub(super) fn check_document(document: &Document) -> Result<(), ApiError> {
 ///
 /// 400 for anything but `*` or one entity tag of ours.
 pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Condition>, ApiError> {
-    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or(""));
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value: &HeaderValue| value.to_str().unwrap_or(""))
+    };
     match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
         (None, None) => Ok(None),
         (Some("*"), _) => Ok(Some(Condition::Exists)),
@@ -154,7 +173,9 @@ pub(super) fn condition(headers: &HeaderMap) -> Result<Option<Condition>, ApiErr
             .map(|stamp| Some(Condition::Is(stamp)))
             .ok_or_else(|| ApiError::bad_request("If-Match takes `*` or an entity tag from here")),
         (None, Some("*")) => Ok(Some(Condition::Absent)),
-        (None, Some(_)) => Err(ApiError::bad_request("If-None-Match takes only `*` on a write")),
+        (None, Some(_)) => Err(ApiError::bad_request(
+            "If-None-Match takes only `*` on a write",
+        )),
     }
 }
 
@@ -163,7 +184,10 @@ pub(super) fn is_unmodified(headers: &HeaderMap, stamp: Versionstamp) -> bool {
     headers
         .get(header::IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|tags| tags.split(',').any(|tag| read_etag(tag.trim()) == Some(stamp)))
+        .is_some_and(|tags| {
+            tags.split(',')
+                .any(|tag| read_etag(tag.trim()) == Some(stamp))
+        })
 }
 
 fn read_etag(tag: &str) -> Option<Versionstamp> {
@@ -267,7 +291,11 @@ pub(super) fn envelope(key: &str, document: &Document) -> Response {
 
 /// The envelopes of a listing.
 pub(super) fn listing(listing: &Listing) -> Response {
-    let bytes: usize = listing.documents.iter().map(|(_, document)| document.bytes.len() + 128).sum();
+    let bytes: usize = listing
+        .documents
+        .iter()
+        .map(|(_, document)| document.bytes.len() + 128)
+        .sum();
     let mut out = Vec::with_capacity(bytes + 2);
     out.push(b'[');
     for (place, (key, document)) in listing.documents.iter().enumerate() {
@@ -279,7 +307,9 @@ pub(super) fn listing(listing: &Listing) -> Response {
     out.push(b']');
     let mut response = json(out);
     if listing.is_truncated {
-        response.headers_mut().insert("kvs-truncated", HeaderValue::from_static("1"));
+        response
+            .headers_mut()
+            .insert("kvs-truncated", HeaderValue::from_static("1"));
     }
     response
 }
@@ -318,9 +348,13 @@ pub(super) fn raw(document: Document) -> Response {
     let content_type = HeaderValue::from_str(content_type)
         .unwrap_or_else(|_| HeaderValue::from_static(UNKNOWN_TYPE));
     let mut response = Response::new(Body::from(document.bytes));
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     let nosniff = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
 

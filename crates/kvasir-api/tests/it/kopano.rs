@@ -30,14 +30,24 @@ impl Setup {
     async fn with(change: impl FnOnce(&mut Settings)) -> Setup {
         let issuer = Issuer::start().await;
         let world = World::new();
-        let mut settings = Settings { issuer: Some(issuer.url()), ..Settings::default() };
+        let mut settings = Settings {
+            issuer: Some(issuer.url()),
+            ..Settings::default()
+        };
         change(&mut settings);
         let kopano = Arc::new(Kopano::new(world.ctx("kopano", BASE, "kopano"), settings).unwrap());
         tokio::spawn(Arc::clone(&kopano).background());
         let provider = Arc::clone(kopano.provider().unwrap());
-        tokio::time::timeout(kvasir_testkit::DEADLINE, provider.ready()).await.unwrap();
+        tokio::time::timeout(kvasir_testkit::DEADLINE, provider.ready())
+            .await
+            .unwrap();
         let app = world.app(vec![kopano]);
-        let mut setup = Setup { world, app, issuer, token: String::new() };
+        let mut setup = Setup {
+            world,
+            app,
+            issuer,
+            token: String::new(),
+        };
         setup.token = setup.token_of("alice", "app");
         setup
     }
@@ -52,7 +62,9 @@ impl Setup {
     }
 
     fn token_of(&self, user: &str, client: &str) -> String {
-        self.issuer.key(Algorithm::Ps256).sign(&self.claims(user, client))
+        self.issuer
+            .key(Algorithm::Ps256)
+            .sign(&self.claims(user, client))
     }
 
     async fn as_user(
@@ -66,7 +78,9 @@ impl Setup {
         let bearer = format!("Bearer {token}");
         let mut all = vec![("authorization", bearer.as_str())];
         all.extend_from_slice(headers);
-        self.app.send(method, &format!("{BASE}/kv/user/{key}"), &all, body).await
+        self.app
+            .send(method, &format!("{BASE}/kv/user/{key}"), &all, body)
+            .await
     }
 
     async fn send(
@@ -79,8 +93,14 @@ impl Setup {
         self.as_user(&self.token, method, key, headers, body).await
     }
 
-    async fn put(&self, key: &str, content_type: &str, body: impl Into<axum::body::Body>) -> Answer {
-        self.send("PUT", key, &[("content-type", content_type)], body).await
+    async fn put(
+        &self,
+        key: &str,
+        content_type: &str,
+        body: impl Into<axum::body::Body>,
+    ) -> Answer {
+        self.send("PUT", key, &[("content-type", content_type)], body)
+            .await
     }
 
     async fn put_json(&self, key: &str, body: &str) {
@@ -98,11 +118,17 @@ impl Setup {
         assert_eq!(answer.status, 200, "{}", answer.text());
         let entries = answer.json();
         let keys = entries.as_array().unwrap().iter();
-        keys.map(|entry| entry["key"].as_str().unwrap().to_owned()).collect()
+        keys.map(|entry| entry["key"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     async fn batch(&self, prefix: &str, entries: &Value) -> Answer {
-        self.put(&format!("{prefix}?batch=1"), "application/json", entries.to_string()).await
+        self.put(
+            &format!("{prefix}?batch=1"),
+            "application/json",
+            entries.to_string(),
+        )
+        .await
     }
 }
 
@@ -129,21 +155,38 @@ async fn json_documents_keep_every_byte() {
     // 5, 6, 7
     let setup = Setup::new().await;
     for text in [
-        "null", "true", "\"\"", "[]", "0", "1.50", "12345678901234567890123", "{\"b\":1,\"a\":1,\"b\":2}",
-        "{\"<>&\":\"\u{2028}\"}", " {\"x\" : 1e2}\n",
+        "null",
+        "true",
+        "\"\"",
+        "[]",
+        "0",
+        "1.50",
+        "12345678901234567890123",
+        "{\"b\":1,\"a\":1,\"b\":2}",
+        "{\"<>&\":\"\u{2028}\"}",
+        " {\"x\" : 1e2}\n",
     ] {
         setup.put_json("c/doc", text).await;
         let envelope = setup.get("c/doc").await;
-        let expected = format!("{{\"key\":\"c/doc\",\"value\":{text},\"content_type\":\"application/json\"}}");
+        let expected =
+            format!("{{\"key\":\"c/doc\",\"value\":{text},\"content_type\":\"application/json\"}}");
         assert_eq!(envelope.text(), expected);
         let raw = setup.get("c/doc?raw=1").await;
         assert_eq!(raw.text(), text);
         assert_eq!(raw.header("x-content-type-options"), Some("nosniff"));
     }
-    setup.put("c/doc", "application/json; charset=utf-8", "{}").await;
+    setup
+        .put("c/doc", "application/json; charset=utf-8", "{}")
+        .await;
     let raw = setup.get("c/doc?raw=1").await;
-    assert_eq!(raw.header("content-type"), Some("application/json; charset=utf-8"));
-    assert_eq!(setup.get("c/doc").await.json()["content_type"], "application/json");
+    assert_eq!(
+        raw.header("content-type"),
+        Some("application/json; charset=utf-8")
+    );
+    assert_eq!(
+        setup.get("c/doc").await.json()["content_type"],
+        "application/json"
+    );
 }
 
 #[tokio::test]
@@ -164,7 +207,10 @@ async fn other_documents_travel_as_base64() {
 
     setup.send("PUT", "c/none", &[], "x").await;
     let answer = setup.get("c/none").await.json();
-    assert_eq!((&answer["value"], &answer["content_type"]), (&json!("eA=="), &json!("application/octet-stream")));
+    assert_eq!(
+        (&answer["value"], &answer["content_type"]),
+        (&json!("eA=="), &json!("application/octet-stream"))
+    );
     let raw = setup.get("c/none?raw=1").await;
     assert_eq!(raw.header("content-type"), Some("application/octet-stream"));
 
@@ -181,10 +227,20 @@ async fn bad_json_is_refused_and_the_old_document_stays() {
     // 13
     let setup = Setup::new().await;
     setup.put_json("c/doc", "1").await;
-    for bad in [&b""[..], b"{", b"{} x", b"nope", b"\"\xff\"", b"\xef\xbb\xbf{}"] {
+    for bad in [
+        &b""[..],
+        b"{",
+        b"{} x",
+        b"nope",
+        b"\"\xff\"",
+        b"\xef\xbb\xbf{}",
+    ] {
         let answer = setup.put("c/doc", "application/json", bad.to_vec()).await;
         assert_eq!(answer.status, 400, "{bad:?}");
-        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
     }
     let deep = "[".repeat(8000) + &"]".repeat(8000);
     let answer = setup.put("c/doc", "application/json", deep).await;
@@ -197,9 +253,20 @@ async fn bad_json_is_refused_and_the_old_document_stays() {
 async fn a_missing_document_is_404_with_the_known_text() {
     // 14
     let setup = Setup::new().await;
-    for path in ["c/none", "c/none?raw=1", "c/none?recurse=0", "c/none?recurse=true", "", "single"] {
+    for path in [
+        "c/none",
+        "c/none?raw=1",
+        "c/none?recurse=0",
+        "c/none?recurse=true",
+        "",
+        "single",
+    ] {
         let answer = setup.get(path).await;
-        assert_eq!((answer.status.as_u16(), answer.text()), (404, "404 page not found\n"), "{path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.text()),
+            (404, "404 page not found\n"),
+            "{path}"
+        );
     }
 }
 
@@ -209,7 +276,10 @@ async fn only_the_value_one_switches_a_parameter_on() {
     let setup = Setup::new().await;
     setup.put_json("c/doc", "7").await;
     for off in ["raw=0", "raw=true", "raw=", "raw", "raw=0&raw=1", "Raw=1"] {
-        assert!(setup.get(&format!("c/doc?{off}")).await.json().is_object(), "{off}");
+        assert!(
+            setup.get(&format!("c/doc?{off}")).await.json().is_object(),
+            "{off}"
+        );
     }
     assert_eq!(setup.get("c/doc?x=y&raw=1&raw=0").await.text(), "7");
     setup.put_json("c/doc?batch=true", "[]").await;
@@ -220,8 +290,20 @@ async fn only_the_value_one_switches_a_parameter_on() {
 async fn documents_end_at_16_kib_however_they_are_sent() {
     // 16
     let setup = Setup::new().await;
-    assert_eq!(setup.put("c/max", "text/plain", "x".repeat(16384)).await.status, 200);
-    assert_eq!(setup.put("c/max", "text/plain", "y".repeat(16385)).await.status, 413);
+    assert_eq!(
+        setup
+            .put("c/max", "text/plain", "x".repeat(16384))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        setup
+            .put("c/max", "text/plain", "y".repeat(16385))
+            .await
+            .status,
+        413
+    );
     let chunks = (0..17).map(|_| Ok::<_, std::io::Error>("z".repeat(1024)));
     let chunked = axum::body::Body::from_stream(futures_util::stream::iter(chunks));
     assert_eq!(setup.put("c/max", "text/plain", chunked).await.status, 413);
@@ -234,16 +316,32 @@ async fn keys_are_exact() {
     let setup = Setup::new().await;
     let long = "k".repeat(255);
     for key in [
-        "single", "c/a/b/c", "c/%C3%BC%20%F0%9F%98%80", "c/a+b", "c/%2525", "c/a.b", "c/..x", "c/X", "c/x",
-        "c/x/", "c/x%20", "c/%3F%23", &long,
+        "single",
+        "c/a/b/c",
+        "c/%C3%BC%20%F0%9F%98%80",
+        "c/a+b",
+        "c/%2525",
+        "c/a.b",
+        "c/..x",
+        "c/X",
+        "c/x",
+        "c/x/",
+        "c/x%20",
+        "c/%3F%23",
+        &long,
     ] {
         setup.put_json(key, &json!(key).to_string()).await;
     }
-    for key in ["c/X", "c/x", "c/x/", "c/x%20", "c/a+b", "c/%2525", "single", &long] {
+    for key in [
+        "c/X", "c/x", "c/x/", "c/x%20", "c/a+b", "c/%2525", "single", &long,
+    ] {
         assert_eq!(setup.get(key).await.json()["value"], json!(key));
     }
     assert_eq!(setup.get("c%2Fa%2Fb%2fc").await.json()["key"], "c/a/b/c");
-    assert_eq!(setup.get("c/%C3%BC%20%F0%9F%98%80").await.json()["key"], "c/ü 😀");
+    assert_eq!(
+        setup.get("c/%C3%BC%20%F0%9F%98%80").await.json()["key"],
+        "c/ü 😀"
+    );
     assert_eq!(setup.get("c/%2525").await.json()["key"], "c/%25");
 }
 
@@ -252,11 +350,22 @@ async fn keys_that_could_not_be_reached_again_are_refused() {
     // 22, 23, 24
     let setup = Setup::new().await;
     for key in [
-        "", "c//x", "c/./x", "c/../x", "c%2F%2Fx", "c/%2e%2e/x", "/x", "c/a%", "c/%zz", "c/%ff",
+        "",
+        "c//x",
+        "c/./x",
+        "c/../x",
+        "c%2F%2Fx",
+        "c/%2e%2e/x",
+        "/x",
+        "c/a%",
+        "c/%zz",
+        "c/%ff",
         &"k".repeat(1025),
     ] {
         for method in ["PUT", "DELETE"] {
-            let answer = setup.send(method, key, &[("content-type", "application/json")], "1").await;
+            let answer = setup
+                .send(method, key, &[("content-type", "application/json")], "1")
+                .await;
             assert_eq!(answer.status, 400, "{method} {key}");
         }
     }
@@ -268,18 +377,26 @@ async fn keys_that_could_not_be_reached_again_are_refused() {
 async fn listings_hold_exactly_a_collection_or_a_plain_prefix() {
     // 25, 26, 27, 28
     let setup = Setup::new().await;
-    for key in ["foo/x", "foobar/x", "foo", "foo/ab", "foo/ab/x", "foo/abc", "foo/%25", "foo/_"] {
+    for key in [
+        "foo/x", "foobar/x", "foo", "foo/ab", "foo/ab/x", "foo/abc", "foo/%25", "foo/_",
+    ] {
         setup.put_json(key, "1").await;
     }
     let all = ["foo/x", "foo/ab", "foo/ab/x", "foo/abc", "foo/%", "foo/_"];
     assert_eq!(setup.keys("foo").await, all);
     assert_eq!(setup.keys("foo/").await, all);
-    assert_eq!(setup.keys("foo/ab").await, ["foo/ab", "foo/ab/x", "foo/abc"]);
+    assert_eq!(
+        setup.keys("foo/ab").await,
+        ["foo/ab", "foo/ab/x", "foo/abc"]
+    );
     assert_eq!(setup.keys("foo/%25").await, ["foo/%"]);
     assert_eq!(setup.keys("").await, ["foo"]);
     assert_eq!(setup.keys("nothing").await, [""; 0]);
     let one = setup.get("foobar?recurse=1&raw=1").await;
-    assert_eq!(one.text(), r#"[{"key":"foobar/x","value":1,"content_type":"application/json"}]"#);
+    assert_eq!(
+        one.text(),
+        r#"[{"key":"foobar/x","value":1,"content_type":"application/json"}]"#
+    );
     assert_eq!(one.header("kvs-truncated"), None);
 }
 
@@ -320,7 +437,10 @@ async fn listings_end_after_the_500_oldest_and_say_so() {
     let answer = setup.get("big?recurse=1").await;
     let listed = answer.json();
     assert_eq!(listed.as_array().unwrap().len(), 500);
-    assert_eq!((&listed[0]["key"], &listed[499]["key"]), (&json!("big/k0"), &json!("big/k499")));
+    assert_eq!(
+        (&listed[0]["key"], &listed[499]["key"]),
+        (&json!("big/k0"), &json!("big/k499"))
+    );
     assert_eq!(answer.header("kvs-truncated"), Some("1"));
     assert_eq!(setup.keys("big/late/").await, ["big/late/x"]);
 }
@@ -363,11 +483,17 @@ async fn batch_values_that_are_not_json_are_base64() {
         {"key":"c","value":"aGk="},
         {"key":"d","value":{"x":1}},
         {"key":"e","value":null,"content_type":"application/json"}]"#;
-    assert_eq!(setup.put("c?batch=1", "text/anything", batch).await.status, 200);
+    assert_eq!(
+        setup.put("c?batch=1", "text/anything", batch).await.status,
+        200
+    );
     assert_eq!(setup.get("c/a?raw=1").await.body, "hello");
     assert_eq!(setup.get("c/b?raw=1").await.body, "???");
     assert_eq!(setup.get("c/c?raw=1").await.body, "hi");
-    assert_eq!(setup.get("c/c").await.json()["content_type"], "application/octet-stream");
+    assert_eq!(
+        setup.get("c/c").await.json()["content_type"],
+        "application/octet-stream"
+    );
     assert_eq!(setup.get("c/d").await.json()["value"], json!({"x": 1}));
     assert_eq!(setup.get("c/e").await.json()["value"], Value::Null);
     for bad in ["aGk", "a-_=", "a Gk", "!", "aGk=="] {
@@ -385,7 +511,12 @@ async fn a_listing_can_be_sent_back() {
     setup.put_json("c/text", "\"aGk=\"").await;
     let mut listing = setup.get("c?recurse=1").await.json();
     for entry in listing.as_array_mut().unwrap() {
-        let key = entry["key"].as_str().unwrap().strip_prefix("c/").unwrap().to_owned();
+        let key = entry["key"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("c/")
+            .unwrap()
+            .to_owned();
         entry["key"] = json!(key);
     }
     assert_eq!(setup.batch("copy", &listing).await.status, 200);
@@ -403,8 +534,15 @@ async fn a_bad_batch_changes_nothing() {
     }
     let good = r#"{"key":"good","value":1,"content_type":"application/json"}"#;
     for bad in [
-        "", "{}", "1", "\"x\"", "[", &format!("[{good}] x"), &format!("[{good},null]"),
-        &format!("[{good},1]"), &format!(r#"[{good},{{"value":1}}]"#),
+        "",
+        "{}",
+        "1",
+        "\"x\"",
+        "[",
+        &format!("[{good}] x"),
+        &format!("[{good},null]"),
+        &format!("[{good},1]"),
+        &format!(r#"[{good},{{"value":1}}]"#),
         &format!(r#"[{good},{{"key":1,"value":1}}]"#),
         &format!(r#"[{good},{{"key":"x","content_type":"application/json"}}]"#),
         &format!(r#"[{good},{{"key":"x","value":1,"content_type":"text/plain"}}]"#),
@@ -424,9 +562,7 @@ async fn a_bad_batch_changes_nothing() {
 async fn batch_entries_end_at_16_kib_decoded() {
     // 41, 42
     let setup = Setup::new().await;
-    let entry = |bytes: usize| {
-        json!([{"key": "x", "value": BASE64.encode(&vec![7; bytes]), "content_type": "a/b"}])
-    };
+    let entry = |bytes: usize| json!([{"key": "x", "value": BASE64.encode(&vec![7; bytes]), "content_type": "a/b"}]);
     assert_eq!(setup.batch("c", &entry(16384)).await.status, 200);
     assert_eq!(setup.batch("c", &entry(16385)).await.status, 413);
     let full: Vec<Value> = (0..500)
@@ -434,12 +570,29 @@ async fn batch_entries_end_at_16_kib_decoded() {
         .collect();
     let body = json!(full).to_string();
     assert!(body.len() > 7_800_000);
-    assert_eq!(setup.put("full?batch=1", "application/json", body).await.status, 200);
+    assert_eq!(
+        setup
+            .put("full?batch=1", "application/json", body)
+            .await
+            .status,
+        200
+    );
     let huge = axum::body::Body::from(vec![b' '; 16 * 1024 * 1024 + 1]);
-    assert_eq!(setup.put("c?batch=1", "application/json", huge).await.status, 413);
-    let many: Vec<Value> = (0..10_001).map(|n| json!({"key": n.to_string(), "value": 1})).collect();
+    assert_eq!(
+        setup
+            .put("c?batch=1", "application/json", huge)
+            .await
+            .status,
+        413
+    );
+    let many: Vec<Value> = (0..10_001)
+        .map(|n| json!({"key": n.to_string(), "value": 1}))
+        .collect();
     assert_eq!(setup.batch("many", &json!(many)).await.status, 413);
-    assert_eq!(setup.batch("many", &json!(&many[..10_000])).await.status, 200);
+    assert_eq!(
+        setup.batch("many", &json!(&many[..10_000])).await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -449,19 +602,28 @@ async fn unknown_paths_and_methods_have_their_own_answers() {
     let bearer = format!("Bearer {}", setup.token);
     let auth = [("authorization", bearer.as_str())];
     for path in ["/kv/group/c/x", "/kv/user", "/kv/", "/other", "/", "/kv"] {
-        let answer = setup.app.send("GET", &format!("{BASE}{path}"), &auth, "").await;
+        let answer = setup
+            .app
+            .send("GET", &format!("{BASE}{path}"), &auth, "")
+            .await;
         assert_eq!(answer.status, 404, "{path}");
     }
     for method in ["POST", "PATCH", "OPTIONS", "TRACE"] {
         let answer = setup.send(method, "c/x", &[], "").await;
         assert_eq!(answer.status, 405, "{method}");
-        assert_eq!(answer.header("allow"), Some("GET, HEAD, PUT, DELETE, OPTIONS"));
+        assert_eq!(
+            answer.header("allow"),
+            Some("GET, HEAD, PUT, DELETE, OPTIONS")
+        );
     }
     setup.put_json("c/x", "1").await;
     let head = setup.send("HEAD", "c/x", &[], "").await;
     assert_eq!(head.status, 200);
     assert_eq!(head.header("content-type"), Some("application/json"));
-    assert_eq!(setup.app.send("GET", "/health-check", &[], "").await.status, 200);
+    assert_eq!(
+        setup.app.send("GET", "/health-check", &[], "").await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -483,12 +645,20 @@ async fn without_a_good_token_nothing_is_shown_or_changed() {
         for method in ["GET", "PUT", "DELETE"] {
             let answer = setup.app.send(method, path, &headers, "").await;
             assert_eq!(answer.status, 403, "{method} {headers:?}");
-            assert!(answer.header("www-authenticate").unwrap().starts_with("Bearer"));
+            assert!(
+                answer
+                    .header("www-authenticate")
+                    .unwrap()
+                    .starts_with("Bearer")
+            );
             assert!(!answer.text().contains("hidden"));
         }
     }
     let lower = format!("bearer {}", setup.token);
-    let answer = setup.app.send("GET", &path, &[("authorization", &lower)], "").await;
+    let answer = setup
+        .app
+        .send("GET", &path, &[("authorization", &lower)], "")
+        .await;
     assert_eq!(answer.status, 200);
 }
 
@@ -497,7 +667,10 @@ async fn a_setting_answers_401_but_a_missing_scope_stays_403() {
     let setup = Setup::with(|settings| settings.unauthorized_status = 401).await;
     let answer = setup.as_user("garbage", "GET", "c/x", &[], "").await;
     assert_eq!(answer.status, 401);
-    assert_eq!(answer.header("www-authenticate"), Some(r#"Bearer error="invalid_token""#));
+    assert_eq!(
+        answer.header("www-authenticate"),
+        Some(r#"Bearer error="invalid_token""#)
+    );
     let mut claims = setup.claims("alice", "app");
     claims["kc.authorizedScopes"] = json!(["openid"]);
     let token = setup.issuer.key(Algorithm::Ps256).sign(&claims);
@@ -545,7 +718,10 @@ async fn tokens_with_bad_claims_are_denied() {
     let mut nobody = setup.claims("", "app");
     nobody.as_object_mut().unwrap().remove("sub");
     let token = setup.issuer.key(Algorithm::Ps256).sign(&nobody);
-    assert_eq!(setup.as_user(&token, "GET", "c/x", &[], "").await.status, 403);
+    assert_eq!(
+        setup.as_user(&token, "GET", "c/x", &[], "").await.status,
+        403
+    );
 }
 
 #[tokio::test]
@@ -575,12 +751,21 @@ async fn forged_tokens_are_denied() {
         key.sign_with_header(&header, &claims)
     };
     let forged = [
-        ("another key", SigningKey::generate(Algorithm::Ps256, key.id()).sign(&claims)),
-        ("unknown key", SigningKey::generate(Algorithm::Ps256, "nobody").sign(&claims)),
+        (
+            "another key",
+            SigningKey::generate(Algorithm::Ps256, key.id()).sign(&claims),
+        ),
+        (
+            "unknown key",
+            SigningKey::generate(Algorithm::Ps256, "nobody").sign(&claims),
+        ),
         ("tampered", format!("{}.{payload}.{}", parts[0], parts[2])),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
         ("none", oidc::unsigned_token(&claims)),
-        ("hmac", oidc::hmac_token(key.public_der(), key.id(), &claims)),
+        (
+            "hmac",
+            oidc::hmac_token(key.public_der(), key.id(), &claims),
+        ),
         ("another algorithm", header("alg", json!("RS256"))),
         ("unknown algorithm", header("alg", json!("XX256"))),
         ("critical", header("crit", json!(["exp"]))),
@@ -590,7 +775,11 @@ async fn forged_tokens_are_denied() {
         ("too long", format!("{good}{}", "A".repeat(8192))),
     ];
     for (name, token) in forged {
-        assert_eq!(setup.as_user(&token, "GET", "c/x", &[], "").await.status, 403, "{name}");
+        assert_eq!(
+            setup.as_user(&token, "GET", "c/x", &[], "").await.status,
+            403,
+            "{name}"
+        );
     }
 }
 
@@ -599,7 +788,10 @@ async fn every_asymmetric_algorithm_of_the_provider_is_accepted() {
     // 49
     let setup = Setup::new().await;
     for algorithm in oidc::ALGORITHMS {
-        let token = setup.issuer.key(algorithm).sign(&setup.claims("alice", "app"));
+        let token = setup
+            .issuer
+            .key(algorithm)
+            .sign(&setup.claims("alice", "app"));
         let answer = setup.as_user(&token, "GET", "?recurse=1", &[], "").await;
         assert_eq!(answer.status, 200, "{}", algorithm.name());
     }
@@ -611,13 +803,30 @@ async fn an_algorithm_that_the_provider_does_not_list_is_denied() {
     let issuer = Issuer::start().await;
     issuer.set_algorithms(&["PS256"]);
     let world = World::new();
-    let settings = Settings { issuer: Some(issuer.url()), ..Settings::default() };
+    let settings = Settings {
+        issuer: Some(issuer.url()),
+        ..Settings::default()
+    };
     let kopano = Arc::new(Kopano::new(world.ctx("kopano", BASE, "kopano"), settings).unwrap());
     tokio::spawn(Arc::clone(&kopano).background());
     kopano.provider().unwrap().ready().await;
-    let setup = Setup { app: world.app(vec![kopano]), world, issuer, token: String::new() };
-    let token = setup.issuer.key(Algorithm::Es256).sign(&setup.claims("alice", "app"));
-    assert_eq!(setup.as_user(&token, "GET", "?recurse=1", &[], "").await.status, 403);
+    let setup = Setup {
+        app: world.app(vec![kopano]),
+        world,
+        issuer,
+        token: String::new(),
+    };
+    let token = setup
+        .issuer
+        .key(Algorithm::Es256)
+        .sign(&setup.claims("alice", "app"));
+    assert_eq!(
+        setup
+            .as_user(&token, "GET", "?recurse=1", &[], "")
+            .await
+            .status,
+        403
+    );
 }
 
 #[tokio::test]
@@ -628,10 +837,19 @@ async fn the_user_comes_from_the_identity_else_from_the_subject() {
     let mut claims = setup.claims("", "app");
     claims["sub"] = json!("alice");
     let by_subject = setup.issuer.key(Algorithm::Rs256).sign(&claims);
-    assert_eq!(setup.as_user(&by_subject, "GET", "c/x", &[], "").await.json()["value"], "alice");
+    assert_eq!(
+        setup
+            .as_user(&by_subject, "GET", "c/x", &[], "")
+            .await
+            .json()["value"],
+        "alice"
+    );
     claims["aud"] = json!(["app", "other"]);
     let by_list = setup.issuer.key(Algorithm::Rs256).sign(&claims);
-    assert_eq!(setup.as_user(&by_list, "GET", "c/x", &[], "").await.status, 200);
+    assert_eq!(
+        setup.as_user(&by_list, "GET", "c/x", &[], "").await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -639,21 +857,41 @@ async fn users_and_clients_are_apart_and_do_not_overwrite_each_other() {
     // 52
     let setup = Setup::new().await;
     let json = [("content-type", "application/json")];
-    let owners = [("alice", "app"), ("alice", "app2"), ("bob", "app"), ("bob", "")];
+    let owners = [
+        ("alice", "app"),
+        ("alice", "app2"),
+        ("bob", "app"),
+        ("bob", ""),
+    ];
     for (user, client) in owners {
         let token = setup.token_of(user, client);
-        assert_eq!(setup.as_user(&token, "GET", "c/x", &[], "").await.status, 404);
+        assert_eq!(
+            setup.as_user(&token, "GET", "c/x", &[], "").await.status,
+            404
+        );
         let text = json!([user, client]).to_string();
-        assert_eq!(setup.as_user(&token, "PUT", "c/x", &json, text).await.status, 200);
+        assert_eq!(
+            setup
+                .as_user(&token, "PUT", "c/x", &json, text)
+                .await
+                .status,
+            200
+        );
     }
     for (user, client) in owners {
         let token = setup.token_of(user, client);
-        let answer = setup.as_user(&token, "GET", "c?recurse=1", &[], "").await.json();
+        let answer = setup
+            .as_user(&token, "GET", "c?recurse=1", &[], "")
+            .await
+            .json();
         assert_eq!(answer.as_array().unwrap().len(), 1);
         assert_eq!(answer[0]["value"], json!([user, client]));
     }
     let bob = setup.token_of("bob", "app");
-    assert_eq!(setup.as_user(&bob, "DELETE", "c/x", &[], "").await.status, 200);
+    assert_eq!(
+        setup.as_user(&bob, "DELETE", "c/x", &[], "").await.status,
+        200
+    );
     assert_eq!(setup.get("c/x").await.status, 200);
 }
 
@@ -664,12 +902,24 @@ async fn a_new_signing_key_is_picked_up_at_once_and_made_up_ids_are_no_load() {
     let fetched = setup.issuer.key_fetches();
     let fresh = setup.issuer.rotate(Algorithm::Ps256, "fresh");
     let token = fresh.sign(&setup.claims("alice", "app"));
-    assert_eq!(setup.as_user(&token, "GET", "?recurse=1", &[], "").await.status, 200);
+    assert_eq!(
+        setup
+            .as_user(&token, "GET", "?recurse=1", &[], "")
+            .await
+            .status,
+        200
+    );
     assert_eq!(setup.issuer.key_fetches(), fetched + 1);
     for n in 0..20 {
         let token = SigningKey::generate(Algorithm::EdDsa, &format!("made-up-{n}"))
             .sign(&setup.claims("alice", "app"));
-        assert_eq!(setup.as_user(&token, "GET", "?recurse=1", &[], "").await.status, 403);
+        assert_eq!(
+            setup
+                .as_user(&token, "GET", "?recurse=1", &[], "")
+                .await
+                .status,
+            403
+        );
     }
     assert_eq!(setup.issuer.key_fetches(), fetched + 1);
 }
@@ -680,12 +930,17 @@ async fn odd_keys_in_the_key_set_are_passed_over() {
     issuer.show_odd_key(json!({"kty": "future", "kid": "x"}));
     issuer.show_odd_key(json!("not even an object"));
     let world = World::new();
-    let settings = Settings { issuer: Some(issuer.url()), ..Settings::default() };
+    let settings = Settings {
+        issuer: Some(issuer.url()),
+        ..Settings::default()
+    };
     let kopano = Kopano::new(world.ctx("kopano", BASE, "kopano"), settings).unwrap();
     let kopano = Arc::new(kopano);
     tokio::spawn(Arc::clone(&kopano).background());
     let ready = kopano.provider().unwrap().ready();
-    tokio::time::timeout(kvasir_testkit::DEADLINE, ready).await.unwrap();
+    tokio::time::timeout(kvasir_testkit::DEADLINE, ready)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -693,19 +948,26 @@ async fn before_discovery_every_document_request_is_503() {
     let issuer = Issuer::start().await;
     issuer.set_failing(true);
     let world = World::new();
-    let settings = Settings { issuer: Some(issuer.url()), ..Settings::default() };
+    let settings = Settings {
+        issuer: Some(issuer.url()),
+        ..Settings::default()
+    };
     let kopano = Arc::new(Kopano::new(world.ctx("kopano", BASE, "kopano"), settings).unwrap());
     let app = world.app(vec![Arc::clone(&kopano) as Arc<dyn Dialect>]);
     let token = issuer.access_token("alice", "app");
     let bearer = format!("Bearer {token}");
     let auth = [("authorization", bearer.as_str())];
-    let answer = app.send("GET", &format!("{BASE}/kv/user/c/x"), &auth, "").await;
+    let answer = app
+        .send("GET", &format!("{BASE}/kv/user/c/x"), &auth, "")
+        .await;
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").is_some());
 
     let none = Kopano::new(world.ctx("kopano", BASE, "kopano"), Settings::default()).unwrap();
     let app = world.app(vec![Arc::new(none)]);
-    let answer = app.send("GET", &format!("{BASE}/kv/user/c/x"), &auth, "").await;
+    let answer = app
+        .send("GET", &format!("{BASE}/kv/user/c/x"), &auth, "")
+        .await;
     assert_eq!(answer.status, 503);
     assert!(answer.text().contains("kopano.issuer"));
 }
@@ -720,15 +982,33 @@ async fn tokens_of_other_providers_need_a_configured_audience() {
     });
     let key = setup.issuer.key(Algorithm::Rs256);
     let token = key.sign(&claims);
-    assert_eq!(setup.as_user(&token, "GET", "?recurse=1", &[], "").await.status, 200);
+    assert_eq!(
+        setup
+            .as_user(&token, "GET", "?recurse=1", &[], "")
+            .await
+            .status,
+        200
+    );
     let mut other = claims.clone();
     other["aud"] = json!("account");
-    assert_eq!(setup.as_user(&key.sign(&other), "GET", "?recurse=1", &[], "").await.status, 403);
+    assert_eq!(
+        setup
+            .as_user(&key.sign(&other), "GET", "?recurse=1", &[], "")
+            .await
+            .status,
+        403
+    );
     let strict = Setup::new().await;
     let mut foreign = claims;
     foreign["iss"] = json!(strict.issuer.url());
     let token = strict.issuer.key(Algorithm::Rs256).sign(&foreign);
-    assert_eq!(strict.as_user(&token, "GET", "?recurse=1", &[], "").await.status, 403);
+    assert_eq!(
+        strict
+            .as_user(&token, "GET", "?recurse=1", &[], "")
+            .await
+            .status,
+        403
+    );
 }
 
 #[tokio::test]
@@ -739,7 +1019,10 @@ async fn cross_origin_requests_are_answered_when_switched_on() {
     let preflight = [
         ("origin", "https://web.example"),
         ("access-control-request-method", "PUT"),
-        ("access-control-request-headers", "authorization,content-type,kopano-xsrf"),
+        (
+            "access-control-request-headers",
+            "authorization,content-type,kopano-xsrf",
+        ),
     ];
     let answer = setup.app.send("OPTIONS", &path, &preflight, "").await;
     assert_eq!((answer.status.as_u16(), answer.text()), (200, ""));
@@ -752,16 +1035,24 @@ async fn cross_origin_requests_are_answered_when_switched_on() {
     assert_eq!(answer.headers.get_all(header::VARY).iter().count(), 3);
     assert_eq!(answer.header("access-control-allow-credentials"), None);
 
-    let unlisted = [("origin", "https://web.example"), ("access-control-request-method", "LINK")];
+    let unlisted = [
+        ("origin", "https://web.example"),
+        ("access-control-request-method", "LINK"),
+    ];
     let answer = setup.app.send("OPTIONS", &path, &unlisted, "").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("access-control-allow-origin"), None);
 
-    let denied = setup.app.send("GET", &path, &[("origin", "https://web.example")], "").await;
+    let denied = setup
+        .app
+        .send("GET", &path, &[("origin", "https://web.example")], "")
+        .await;
     assert_eq!(denied.status, 403);
     assert_eq!(denied.header("access-control-allow-origin"), Some("*"));
     assert_eq!(denied.header("vary"), Some("Origin"));
-    let missing = setup.send("GET", "c/x", &[("origin", "https://web.example")], "").await;
+    let missing = setup
+        .send("GET", "c/x", &[("origin", "https://web.example")], "")
+        .await;
     assert_eq!(missing.status, 404);
     assert_eq!(missing.header("access-control-allow-origin"), Some("*"));
     let same_origin = setup.get("?recurse=1").await;
@@ -774,7 +1065,10 @@ async fn cross_origin_headers_are_absent_when_switched_off() {
     // 56
     let setup = Setup::new().await;
     let path = format!("{BASE}/kv/user/c/x");
-    let preflight = [("origin", "https://web.example"), ("access-control-request-method", "PUT")];
+    let preflight = [
+        ("origin", "https://web.example"),
+        ("access-control-request-method", "PUT"),
+    ];
     let answer = setup.app.send("OPTIONS", &path, &preflight, "").await;
     assert_eq!(answer.status, 403);
     assert_eq!(answer.header("access-control-allow-origin"), None);
@@ -785,7 +1079,9 @@ async fn the_sequence_of_meet_leaves_the_newest_thirty() {
     // 57: Meet lists, reverses, and deletes everything behind the 30th.
     let setup = Setup::new().await;
     for n in 0..40 {
-        setup.put_json(&format!("recents/{n}"), &n.to_string()).await;
+        setup
+            .put_json(&format!("recents/{n}"), &n.to_string())
+            .await;
         let mut keys = setup.keys("recents").await;
         keys.reverse();
         for key in keys.iter().skip(30) {
@@ -799,18 +1095,47 @@ async fn the_sequence_of_meet_leaves_the_newest_thirty() {
 #[tokio::test]
 async fn entity_tags_make_reads_cheap_and_writes_conditional() {
     let setup = Setup::new().await;
-    let tag = setup.put("c/x", "application/json", "1").await.header("etag").unwrap().to_owned();
+    let tag = setup
+        .put("c/x", "application/json", "1")
+        .await
+        .header("etag")
+        .unwrap()
+        .to_owned();
     assert_eq!(setup.get("c/x").await.header("etag"), Some(tag.as_str()));
-    let answer = setup.send("GET", "c/x", &[("if-none-match", &tag)], "").await;
+    let answer = setup
+        .send("GET", "c/x", &[("if-none-match", &tag)], "")
+        .await;
     assert_eq!((answer.status.as_u16(), answer.text()), (304, ""));
     let answer = setup.send("PUT", "c/x", &[("if-match", &tag)], "2").await;
     assert_eq!(answer.status, 200);
     for (name, value) in [("if-match", tag.as_str()), ("if-none-match", "*")] {
-        assert_eq!(setup.send("PUT", "c/x", &[(name, value)], "3").await.status, 412, "{name}");
+        assert_eq!(
+            setup.send("PUT", "c/x", &[(name, value)], "3").await.status,
+            412,
+            "{name}"
+        );
     }
-    assert_eq!(setup.send("DELETE", "c/x", &[("if-match", &tag)], "").await.status, 412);
-    assert_eq!(setup.send("PUT", "c/x", &[("if-match", "x")], "3").await.status, 400);
-    assert_eq!(setup.send("PUT", "c/new", &[("if-match", "*")], "3").await.status, 412);
+    assert_eq!(
+        setup
+            .send("DELETE", "c/x", &[("if-match", &tag)], "")
+            .await
+            .status,
+        412
+    );
+    assert_eq!(
+        setup
+            .send("PUT", "c/x", &[("if-match", "x")], "3")
+            .await
+            .status,
+        400
+    );
+    assert_eq!(
+        setup
+            .send("PUT", "c/new", &[("if-match", "*")], "3")
+            .await
+            .status,
+        412
+    );
     assert_eq!(setup.get("c/x?raw=1").await.text(), "2");
 }
 
@@ -830,7 +1155,10 @@ async fn readers_never_see_half_a_batch() {
             let setup = Arc::clone(&setup);
             tokio::spawn(async move {
                 for n in 1..30 {
-                    assert_eq!(setup.batch("c", &round(writer * 1000 + n)).await.status, 200);
+                    assert_eq!(
+                        setup.batch("c", &round(writer * 1000 + n)).await.status,
+                        200
+                    );
                 }
             })
         })
@@ -839,7 +1167,12 @@ async fn readers_never_see_half_a_batch() {
         let listing = setup.get("c?recurse=1").await.json();
         let entries = listing.as_array().unwrap();
         assert_eq!(entries.len(), 20);
-        assert!(entries.iter().all(|entry| entry["value"] == entries[0]["value"]), "{listing}");
+        assert!(
+            entries
+                .iter()
+                .all(|entry| entry["value"] == entries[0]["value"]),
+            "{listing}"
+        );
     }
     for writer in writers {
         writer.await.unwrap();

@@ -46,7 +46,9 @@ pub(super) fn judge(
         return Err(TokenError::Invalid("of another issuer"));
     }
     let expires_at = time(&claims, "exp")?.ok_or(TokenError::Invalid("without expiry"))?;
-    let not_before = time(&claims, "nbf")?.max(time(&claims, "iat")?).unwrap_or_default();
+    let not_before = time(&claims, "nbf")?
+        .max(time(&claims, "iat")?)
+        .unwrap_or_default();
 
     let (user, client, scopes) = match claims.get("kc.isAccessToken") {
         Some(Value::Bool(true)) => konnect(&claims)?,
@@ -56,9 +58,18 @@ pub(super) fn judge(
     if user.is_empty() || user.len() > ID_BYTES_MAX || client.len() > ID_BYTES_MAX {
         return Err(TokenError::Invalid("no usable user or client id"));
     }
-    let identity = TokenIdentity { user, client, not_before, expires_at };
+    let identity = TokenIdentity {
+        user,
+        client,
+        not_before,
+        expires_at,
+    };
     identity.check_time(now)?;
-    match settings.required_scopes.iter().find(|scope| !scopes.contains(scope)) {
+    match settings
+        .required_scopes
+        .iter()
+        .find(|scope| !scopes.contains(scope))
+    {
         Some(missing) => Err(TokenError::InsufficientScope(missing.clone())),
         None => Ok(identity),
     }
@@ -66,7 +77,9 @@ pub(super) fn judge(
 
 /// User, client and scopes of a Konnect access token.
 fn konnect(claims: &Map<String, Value>) -> Result<(String, String, Vec<String>), TokenError> {
-    let identity = claims.get("kc.identity").and_then(|identity| identity.get("kc.i.id"));
+    let identity = claims
+        .get("kc.identity")
+        .and_then(|identity| identity.get("kc.i.id"));
     let user = identity
         .and_then(Value::as_str)
         .filter(|id| !id.is_empty())
@@ -74,11 +87,13 @@ fn konnect(claims: &Map<String, Value>) -> Result<(String, String, Vec<String>),
         .unwrap_or_default();
     let scopes = match claims.get("kc.authorizedScopes") {
         None => Vec::new(),
-        Some(scopes) => {
-            strings(scopes).ok_or(TokenError::Invalid("odd kc.authorizedScopes"))?
-        }
+        Some(scopes) => strings(scopes).ok_or(TokenError::Invalid("odd kc.authorizedScopes"))?,
     };
-    Ok((user.to_owned(), audience(claims).unwrap_or_default().to_owned(), scopes))
+    Ok((
+        user.to_owned(),
+        audience(claims).unwrap_or_default().to_owned(),
+        scopes,
+    ))
 }
 
 /// User, client and scopes of another provider's access token, if those are accepted.
@@ -87,7 +102,10 @@ fn standard(
     head: &TokenHead,
     settings: &ProviderSettings,
 ) -> Result<(String, String, Vec<String>), TokenError> {
-    let wanted = settings.audience.as_deref().ok_or(TokenError::Invalid("not an access token"))?;
+    let wanted = settings
+        .audience
+        .as_deref()
+        .ok_or(TokenError::Invalid("not an access token"))?;
     let is_at_jwt = head.typ.as_deref().is_some_and(|typ| {
         let typ = typ.to_ascii_lowercase();
         typ == "at+jwt" || typ == "application/at+jwt"
@@ -110,8 +128,14 @@ fn standard(
         Some(list) => strings(list).ok_or(TokenError::Invalid("odd scope"))?,
     };
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
-    let client = text("azp").or_else(|| text("client_id")).unwrap_or_default();
-    Ok((text("sub").unwrap_or_default().to_owned(), client.to_owned(), scopes))
+    let client = text("azp")
+        .or_else(|| text("client_id"))
+        .unwrap_or_default();
+    Ok((
+        text("sub").unwrap_or_default().to_owned(),
+        client.to_owned(),
+        scopes,
+    ))
 }
 
 /// `aud` as a string, or the first string of a list.
@@ -125,7 +149,10 @@ fn audience(claims: &Map<String, Value>) -> Option<&str> {
 
 /// A list of nothing but strings.
 fn strings(list: &Value) -> Option<Vec<String>> {
-    list.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+    list.as_array()?
+        .iter()
+        .map(|item| item.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// A time claim in seconds; a claim of another type makes the token invalid.

@@ -41,7 +41,11 @@ struct Key {
 impl PartialEq for Keys {
     fn eq(&self, other: &Self) -> bool {
         self.algorithms == other.algorithms
-            && self.keys.iter().map(|key| &key.jwk).eq(other.keys.iter().map(|key| &key.jwk))
+            && self
+                .keys
+                .iter()
+                .map(|key| &key.jwk)
+                .eq(other.keys.iter().map(|key| &key.jwk))
     }
 }
 
@@ -60,15 +64,26 @@ impl Keys {
             .take(KEYS_MAX)
             .filter(|key| key.get("use").is_none_or(|purpose| purpose == "sig"))
             .filter_map(|key| {
-                let algorithm = key.get("alg").and_then(|name| name.as_str()).map(str::to_owned);
+                let algorithm = key
+                    .get("alg")
+                    .and_then(|name| name.as_str())
+                    .map(str::to_owned);
                 let jwk: Jwk = serde_json::from_value(key).ok()?;
                 let decoding = DecodingKey::from_jwk(&jwk).ok()?;
-                Some(Key { id: jwk.common.key_id.clone(), algorithm, jwk, decoding })
+                Some(Key {
+                    id: jwk.common.key_id.clone(),
+                    algorithm,
+                    jwk,
+                    decoding,
+                })
             })
             .collect();
         let listed = |name: &str| algorithms.iter().any(|listed| listed == name);
-        let algorithms =
-            KNOWN.iter().filter(|(name, _)| listed(name)).map(|(_, algorithm)| *algorithm).collect();
+        let algorithms = KNOWN
+            .iter()
+            .filter(|(name, _)| listed(name))
+            .map(|(_, algorithm)| *algorithm)
+            .collect();
         Ok(Keys { keys, algorithms })
     }
 
@@ -85,15 +100,23 @@ impl Keys {
     /// The payload of a token whose signature is good.
     pub(super) fn verify(&self, token: &str, head: &TokenHead) -> Result<Vec<u8>, TokenError> {
         if !self.algorithms.contains(&head.algorithm) {
-            return Err(TokenError::Invalid("the algorithm is not one of the provider's"));
+            return Err(TokenError::Invalid(
+                "the algorithm is not one of the provider's",
+            ));
         }
-        let key = self.find(head).ok_or(TokenError::Invalid("the key is unknown"))?;
-        let name = KNOWN.iter().find(|(_, known)| *known == head.algorithm).map(|(name, _)| *name);
+        let key = self
+            .find(head)
+            .ok_or(TokenError::Invalid("the key is unknown"))?;
+        let name = KNOWN
+            .iter()
+            .find(|(_, known)| *known == head.algorithm)
+            .map(|(name, _)| *name);
         if key.algorithm.is_some() && key.algorithm.as_deref() != name {
             return Err(TokenError::Invalid("the key is for another algorithm"));
         }
-        let (message, signature) =
-            token.rsplit_once('.').ok_or(TokenError::Invalid("not three parts"))?;
+        let (message, signature) = token
+            .rsplit_once('.')
+            .ok_or(TokenError::Invalid("not three parts"))?;
         let verified = jsonwebtoken::crypto::verify(
             signature,
             message.as_bytes(),
@@ -103,7 +126,9 @@ impl Keys {
         if !verified.unwrap_or(false) {
             return Err(TokenError::Invalid("the signature does not match"));
         }
-        let (_, payload) = message.split_once('.').ok_or(TokenError::Invalid("not three parts"))?;
+        let (_, payload) = message
+            .split_once('.')
+            .ok_or(TokenError::Invalid("not three parts"))?;
         BASE64URL_NOPAD
             .decode(payload.as_bytes())
             .map_err(|_| TokenError::Invalid("the payload is not base64url"))
@@ -129,19 +154,32 @@ impl TokenHead {
         let head = BASE64URL_NOPAD
             .decode(head.as_bytes())
             .map_err(|_| TokenError::Invalid("the header is not base64url"))?;
-        let head: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&head).map_err(|_| TokenError::Invalid("the header is not JSON"))?;
+        let head: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&head)
+            .map_err(|_| TokenError::Invalid("the header is not JSON"))?;
         // Extensions that must be understood and are not, and keys that the sender brings along.
-        if ["crit", "jwk", "jku", "x5c", "x5u"].iter().any(|name| head.contains_key(*name)) {
-            return Err(TokenError::Invalid("the header brings its own key or demands"));
+        if ["crit", "jwk", "jku", "x5c", "x5u"]
+            .iter()
+            .any(|name| head.contains_key(*name))
+        {
+            return Err(TokenError::Invalid(
+                "the header brings its own key or demands",
+            ));
         }
-        let text = |name: &str| head.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+        let text = |name: &str| {
+            head.get(name)
+                .and_then(|value| value.as_str())
+                .map(str::to_owned)
+        };
         let algorithm = text("alg").unwrap_or_default();
         let algorithm = KNOWN
             .iter()
             .find(|(name, _)| *name == algorithm)
             .map(|(_, algorithm)| *algorithm)
             .ok_or(TokenError::Invalid("the algorithm is not allowed"))?;
-        Ok(TokenHead { algorithm, kid: text("kid"), typ: text("typ") })
+        Ok(TokenHead {
+            algorithm,
+            kid: text("kid"),
+            typ: text("typ"),
+        })
     }
 }
