@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts};
+use http::HeaderMap;
 use http::request::Parts;
 use kvasir_auth::principal::Ask;
-use kvasir_auth::{Access, Principal, Verb};
+use kvasir_auth::{Access, Approach, Principal, Verb};
 use kvasir_kv::{Clock, Key, Keyspace, Limits, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,40 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who sent a request: the bearer token's principal, or whoever may ask without a token.
+    ///
+    /// # Errors
+    ///
+    /// 401 without a valid token where one is needed, 403 for web pages of other origins while no
+    /// token is needed, 429 if the token is used too often.
+    pub async fn of(
+        ctx: &Ctx,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+    ) -> Result<Caller, ApiError> {
+        Caller::by(ctx, info.approach(headers), headers).await
+    }
+
+    /// As [`Caller::of`], for dialects that judge the approach themselves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::of`].
+    pub async fn by(
+        ctx: &Ctx,
+        approach: Approach,
+        headers: &HeaderMap,
+    ) -> Result<Caller, ApiError> {
+        let access = &ctx.access;
+        match access.authenticate(bearer(headers), approach).await? {
+            Ok(principal) => Ok(Caller {
+                principal,
+                dialect: ctx.dialect,
+            }),
+            Err(denied) => Err(denied.into()),
+        }
+    }
+
     /// The principal.
     pub fn principal(&self) -> &Principal {
         &self.principal
@@ -81,14 +116,7 @@ impl Caller {
         verb: Verb,
         key: &Key,
     ) -> Result<(), ApiError> {
-        let ask = Ask {
-            dialect: self.dialect,
-            keyspace: keyspace.name(),
-            key,
-            verb,
-            now: ctx.clock.now(),
-        };
-        if self.principal.allows(&ask) {
+        if self.may(ctx, keyspace, verb, key) {
             Ok(())
         } else {
             Err(ApiError::forbidden(format!(
@@ -96,6 +124,17 @@ impl Caller {
                 verb.name()
             )))
         }
+    }
+
+    /// Whether the caller may do `verb` with `key` and everything below it in `keyspace`.
+    pub fn may(&self, ctx: &Ctx, keyspace: &Keyspace, verb: Verb, key: &Key) -> bool {
+        self.principal.allows(&Ask {
+            dialect: self.dialect,
+            keyspace: keyspace.name(),
+            key,
+            verb,
+            now: ctx.clock.now(),
+        })
     }
 }
 
@@ -108,20 +147,13 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let ctx = Ctx::from_ref(state);
-        let on_loopback = parts
-            .extensions
-            .get::<RequestInfo>()
-            .is_some_and(RequestInfo::on_loopback);
-        let principal = ctx
-            .access
-            .authenticate(bearer(&parts.headers), on_loopback)
-            .await?;
-        match principal {
-            Ok(principal) => Ok(Caller {
-                principal,
-                dialect: ctx.dialect,
-            }),
-            Err(denied) => Err(ApiError::unauthorized(denied.to_string())),
-        }
+        let info = parts.extensions.get::<RequestInfo>();
+        let info = info.ok_or_else(|| ApiError::internal(NotThroughSite))?;
+        Caller::of(&ctx, info, &parts.headers).await
     }
 }
+
+/// Routes are only asked by the site, which tells them about the request.
+#[derive(Debug, thiserror::Error)]
+#[error("the request did not come through a site")]
+struct NotThroughSite;

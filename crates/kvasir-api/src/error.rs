@@ -5,6 +5,7 @@ use std::fmt;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use kvasir_auth::{Denied, TooSoon};
 use kvasir_kv::Cause;
 
 /// Why a request failed: what the client reads, and for the log what was behind it.
@@ -190,6 +191,18 @@ impl From<kvasir_kv::Error> for ApiError {
                 .with_source(source)
             }
             other => ApiError::internal(other),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        let detail = denied.to_string();
+        match denied {
+            Denied::TooSoon(TooSoon { seconds }) => ApiError::too_many_requests(seconds),
+            Denied::ForeignHost => ApiError::forbidden(detail).with_code("foreign_host"),
+            Denied::ForeignOrigin => ApiError::forbidden(detail).with_code("foreign_origin"),
+            _ => ApiError::unauthorized(detail),
         }
     }
 }

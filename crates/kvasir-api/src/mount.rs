@@ -6,7 +6,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use kvasir_auth::{Access, TooSoon};
 use tower::ServiceExt;
 
 use crate::error::ApiError;
@@ -30,6 +32,16 @@ pub trait Dialect: Send + Sync + 'static {
 
     /// The routes, with the mount's prefix. Finished by [`finish`].
     fn routes(&self) -> Router;
+
+    /// The answer to a request, past the router, for the few requests that are asked most often.
+    /// `None` leaves it to [`Dialect::routes`], which must answer the same. The body is not looked at.
+    fn direct<'a>(
+        &'a self,
+        _request: &'a Parts,
+        _info: &'a RequestInfo,
+    ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
+        None
+    }
 
     /// The answer to a failed request, in the dialect's status, headers and body. The site adds
     /// [`ApiError::headers`], [`REQUEST_ID`] and [`ERROR_CODE`].
@@ -56,9 +68,23 @@ pub fn finish(routes: Router) -> Router {
         })
 }
 
+/// Headers that stay on an answer when its error is rendered: what the router says about other
+/// methods, and what layers of the dialect say to browsers.
+const KEPT_HEADERS: [HeaderName; 8] = [
+    header::ALLOW,
+    header::VARY,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
+
 /// The mounts behind one listener.
 pub struct Site {
     mounts: Vec<Mount>,
+    access: Option<Arc<Access>>,
 }
 
 struct Mount {
@@ -76,39 +102,66 @@ impl Site {
                 dialect,
             })
             .collect();
-        Site { mounts }
+        Site {
+            mounts,
+            access: None,
+        }
+    }
+
+    /// The same site, where each client address may ask as often as `access` says.
+    #[must_use]
+    pub fn limited_by(mut self, access: Arc<Access>) -> Site {
+        self.access = Some(access);
+        self
     }
 
     /// Answers one request. Never fails: every error is rendered.
-    pub async fn handle(&self, mut request: Request<Body>, info: RequestInfo) -> Response {
+    pub async fn handle(&self, request: Request<Body>, info: RequestInfo) -> Response {
         let path = request.uri().path();
-        let mount = self
-            .mounts
-            .iter()
-            .find(|mount| mount.dialect.claims(request.method(), path));
-        request.extensions_mut().insert(info.clone());
-        let mut response = match mount {
-            None => plain(&ApiError::not_found("no such route")),
-            Some(mount) => {
-                let Ok(response) = mount.routes.clone().oneshot(request).await;
-                mount.rendered(response, &info)
+        let mut mounts = self.mounts.iter();
+        let mount = mounts.find(|mount| mount.dialect.claims(request.method(), path));
+        let id = info.id.header();
+        let too_soon = self
+            .access
+            .as_ref()
+            .and_then(|access| access.count_address(info.client).err());
+        let mut response = match (mount, too_soon) {
+            (None, _) => plain(&ApiError::not_found("no such route")),
+            (Some(mount), None) => mount.answer(request, info).await,
+            (Some(mount), Some(TooSoon { seconds })) => {
+                mount.rendered(ApiError::too_many_requests(seconds).into_response(), &info)
             }
         };
-        let id = HeaderValue::try_from(info.id.to_string()).expect("hex digits are a header value");
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }
 }
 
 impl Mount {
+    async fn answer(&self, request: Request<Body>, info: RequestInfo) -> Response {
+        let (parts, body) = request.into_parts();
+        if let Some(direct) = self.dialect.direct(&parts, &info) {
+            return match direct.await {
+                Ok(response) => response,
+                Err(error) => self.rendered(error.into_response(), &info),
+            };
+        };
+        let mut request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(info.clone());
+        let Ok(response) = self.routes.clone().oneshot(request).await;
+        self.rendered(response, &info)
+    }
+
     /// The response, with an [`ApiError`] in it rendered by the dialect.
     fn rendered(&self, mut response: Response, info: &RequestInfo) -> Response {
         let Some(error) = response.extensions_mut().remove::<ApiError>() else {
             return response;
         };
         let mut rendered = self.dialect.render(&error, info);
-        if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
-            rendered.headers_mut().insert(header::ALLOW, allow);
+        for name in KEPT_HEADERS {
+            if let Some(value) = response.headers_mut().remove(&name) {
+                rendered.headers_mut().insert(name, value);
+            }
         }
         for (name, value) in error.headers() {
             if !rendered.headers().contains_key(name) {

@@ -1,7 +1,7 @@
 //! Principals, grants and verbs.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use kvasir_kv::{Key, KeyspaceName, UnixMillis};
 
@@ -14,7 +14,8 @@ pub enum Verb {
     Write,
     /// Remove entries.
     Delete,
-    /// Manage tokens, users, databases and the server.
+    /// Manage tokens, users, databases and the server. In a grant for every keyspace and every key it
+    /// reaches everything; in a narrower one it reaches what the grant names.
     Admin,
 }
 
@@ -80,9 +81,9 @@ impl fmt::Debug for Verbs {
 pub struct Grant {
     /// Names of the dialects it holds for; empty for all.
     pub dialects: Vec<String>,
-    /// The keyspace; `None` for all but the system keyspace.
+    /// The keyspace; `None` for all. The system keyspace is among them for [`Verb::Admin`] only.
     pub keyspace: Option<KeyspaceName>,
-    /// Keys must begin with these bytes; the empty key covers all.
+    /// Keys must be this one or continue it by further parts; the empty key covers all.
     pub prefix: Key,
     /// What is allowed.
     pub verbs: Verbs,
@@ -91,7 +92,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Everything, for ever.
+    /// Everything, for ever, administration included.
     pub fn everything() -> Grant {
         Grant {
             dialects: Vec::new(),
@@ -102,15 +103,67 @@ impl Grant {
         }
     }
 
-    fn allows(&self, ask: &Ask<'_>) -> bool {
-        self.verbs.contains(ask.verb)
-            && (self.dialects.is_empty() || self.dialects.iter().any(|name| name == ask.dialect))
-            && self
-                .keyspace
-                .as_ref()
-                .is_none_or(|name| name == ask.keyspace)
-            && ask.key.as_bytes().starts_with(self.prefix.as_bytes())
-            && self.expires_at.is_none_or(|at| ask.now < at)
+    /// Why this grant does not cover what is asked; `None` if it does.
+    pub fn mismatch(&self, ask: &Ask<'_>) -> Option<Mismatch> {
+        let dialect = self.dialects.is_empty() || self.dialects.iter().any(|d| d == ask.dialect);
+        if self.expires_at.is_some_and(|at| at <= ask.now) {
+            Some(Mismatch::Expired)
+        } else if !self.verbs.contains(ask.verb) {
+            Some(Mismatch::Verb)
+        } else if !dialect {
+            Some(Mismatch::Dialect)
+        } else if !self.covers_keyspace(ask) {
+            Some(Mismatch::Keyspace)
+        } else if !is_at_or_below(ask.key, &self.prefix) {
+            Some(Mismatch::Prefix)
+        } else {
+            None
+        }
+    }
+
+    /// The system keyspace is reached by administrators of everything only.
+    fn covers_keyspace(&self, ask: &Ask<'_>) -> bool {
+        match &self.keyspace {
+            Some(name) => name == ask.keyspace && !ask.is_system(),
+            None => !ask.is_system() || ask.verb == Verb::Admin,
+        }
+    }
+}
+
+/// Whether `key` is `prefix` or a tuple that continues it. A zero byte inside a string part is
+/// escaped by 0xff, so `["users\0x"]` begins with the bytes of `["users"]` and is not below it.
+fn is_at_or_below(key: &Key, prefix: &Key) -> bool {
+    match key.as_bytes().strip_prefix(prefix.as_bytes()) {
+        Some(rest) => prefix.is_empty() || rest.first() != Some(&0xff),
+        None => false,
+    }
+}
+
+/// What about a grant does not fit a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// It has ended.
+    Expired,
+    /// It does not hold the verb.
+    Verb,
+    /// It is for other dialects.
+    Dialect,
+    /// It is for another keyspace.
+    Keyspace,
+    /// It is for keys below another prefix.
+    Prefix,
+}
+
+impl Mismatch {
+    /// One sentence for people.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Mismatch::Expired => "the grant has ended",
+            Mismatch::Verb => "the grant does not hold this verb",
+            Mismatch::Dialect => "the grant is for other dialects",
+            Mismatch::Keyspace => "the grant is for another keyspace",
+            Mismatch::Prefix => "the grant is for keys below another prefix",
+        }
     }
 }
 
@@ -127,6 +180,12 @@ pub struct Ask<'a> {
     pub verb: Verb,
     /// The present time.
     pub now: UnixMillis,
+}
+
+impl Ask<'_> {
+    fn is_system(&self) -> bool {
+        *self.keyspace == KeyspaceName::system()
+    }
 }
 
 /// Who is asking. Cloning is cheap.
@@ -150,7 +209,9 @@ impl Principal {
 
     /// Whoever asks on a loopback address while no token is configured.
     pub fn local() -> Principal {
-        Principal::new("local", vec![Grant::everything()])
+        static LOCAL: LazyLock<Principal> =
+            LazyLock::new(|| Principal::new("local", vec![Grant::everything()]));
+        LOCAL.clone()
     }
 
     /// What logs call this principal.
@@ -165,6 +226,90 @@ impl Principal {
 
     /// Whether one of the grants covers what is asked.
     pub fn allows(&self, ask: &Ask<'_>) -> bool {
-        self.0.grants.iter().any(|grant| grant.allows(ask))
+        let mut grants = self.0.grants.iter();
+        grants.any(|grant| grant.mismatch(ask).is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_000);
+
+    fn ask<'a>(keyspace: &'a KeyspaceName, key: &'a Key, verb: Verb) -> Ask<'a> {
+        Ask {
+            dialect: "rest",
+            keyspace,
+            key,
+            verb,
+            now: NOW,
+        }
+    }
+
+    #[test]
+    fn a_grant_covers_what_it_names_and_says_what_it_misses() {
+        let default = KeyspaceName::default_database();
+        let other = KeyspaceName::from_static("other");
+        let users = Key::from_strings(["users"]);
+        let john = users.with_string("john");
+        let grant = Grant {
+            dialects: vec!["rest".into()],
+            keyspace: Some(default.clone()),
+            prefix: users.clone(),
+            verbs: Verbs::READ,
+            expires_at: Some(UnixMillis(1_001)),
+        };
+        fn why(grant: &Grant, keyspace: &KeyspaceName, key: &Key, verb: Verb) -> Option<Mismatch> {
+            grant.mismatch(&ask(keyspace, key, verb))
+        }
+
+        assert_eq!(why(&grant, &default, &john, Verb::Read), None);
+        assert_eq!(why(&grant, &default, &users, Verb::Read), None);
+        assert_eq!(
+            why(&grant, &default, &john, Verb::Write),
+            Some(Mismatch::Verb)
+        );
+        assert_eq!(
+            why(&grant, &other, &john, Verb::Read),
+            Some(Mismatch::Keyspace)
+        );
+        for near in [
+            Key::from_strings(["users2"]),
+            Key::from_strings(["user"]),
+            Key::from_strings(["users\0"]),
+            Key::default(),
+        ] {
+            let missed = why(&grant, &default, &near, Verb::Read);
+            assert_eq!(missed, Some(Mismatch::Prefix), "{near:?}");
+        }
+        let ended = Grant {
+            expires_at: Some(NOW),
+            ..grant.clone()
+        };
+        assert_eq!(
+            why(&ended, &default, &john, Verb::Read),
+            Some(Mismatch::Expired)
+        );
+        let deno = Grant {
+            dialects: vec!["deno".into()],
+            ..grant
+        };
+        assert_eq!(
+            why(&deno, &default, &john, Verb::Read),
+            Some(Mismatch::Dialect)
+        );
+    }
+
+    #[test]
+    fn data_verbs_never_reach_the_system_keyspace() {
+        let system = KeyspaceName::system();
+        let key = Key::from_strings(["tokens"]);
+        let everything = Grant::everything();
+        for verb in [Verb::Read, Verb::Write, Verb::Delete] {
+            let missed = everything.mismatch(&ask(&system, &key, verb));
+            assert_eq!(missed, Some(Mismatch::Keyspace));
+        }
+        assert_eq!(everything.mismatch(&ask(&system, &key, Verb::Admin)), None);
     }
 }

@@ -109,7 +109,7 @@ impl World {
     pub fn app(&self, dialects: Vec<Arc<dyn Dialect>>) -> App {
         App {
             world: self.clone(),
-            site: Arc::new(Site::new(dialects)),
+            site: Arc::new(Site::new(dialects).limited_by(Arc::clone(&self.access))),
             peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             local: SocketAddr::from(([127, 0, 0, 1], 8_000)),
             host: "localhost:8000".to_owned(),
