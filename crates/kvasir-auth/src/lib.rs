@@ -8,8 +8,8 @@
 
 pub mod access;
 pub mod edgegrid;
-pub mod oidc;
 pub mod issued;
+pub mod oidc;
 pub mod password;
 pub mod principal;
 pub mod rate;
