@@ -13,6 +13,7 @@ pub mod context;
 pub mod error;
 pub mod mount;
 pub mod request;
+pub mod v8json;
 
 pub mod accounts;
 pub mod admin;
