@@ -76,9 +76,13 @@ fn holds_marker(tree: &Json<'_>) -> bool {
 fn to_value(tree: &Json<'_>, form: Form) -> Result<Value, TagError> {
     if let Some(tag) = Tag::of(tree, form)? {
         match tag.name {
-            "u64" | "KvU64" => return tag.text()?.parse().map(Value::u64).or_else(|_| {
-                wrong("the value of a `u64` is a string of digits below 2^64")
-            }),
+            "u64" | "KvU64" => {
+                return tag
+                    .text()?
+                    .parse()
+                    .map(Value::u64)
+                    .or_else(|_| wrong("the value of a `u64` is a string of digits below 2^64"));
+            }
             "Uint8Array" => return Ok(Value::bytes(tag.bytes()?)),
             "v8" => {
                 let payload = tag.bytes()?;
@@ -86,7 +90,9 @@ fn to_value(tree: &Json<'_>, form: Form) -> Result<Value, TagError> {
                     [0xff, format, ..] if V8_FORMATS_READ.contains(format) => {
                         Ok(Value::v8(payload))
                     }
-                    _ => wrong("the value of a `v8` is the base64 of a V8 payload of format 13 to 16"),
+                    _ => wrong(
+                        "the value of a `v8` is the base64 of a V8 payload of format 13 to 16",
+                    ),
                 };
             }
             // JSON text that has no V8 form, in exports.
@@ -145,7 +151,9 @@ impl<'t> Tag<'t> {
         };
         if let (Form::Mixed, Json::Object(members)) = (form, tree) {
             if marker != Some(&Json::Number(1.0)) {
-                return wrong(format!("`{MARKER}` is reserved for tagged forms, where it is 1"));
+                return wrong(format!(
+                    "`{MARKER}` is reserved for tagged forms, where it is 1"
+                ));
             }
             let known = ["type", "value", MARKER];
             if let Some((other, _)) = members.iter().find(|(key, _)| !known.contains(&&**key)) {

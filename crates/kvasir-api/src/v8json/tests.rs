@@ -30,7 +30,10 @@ fn json_becomes_the_payload_that_v8_itself_writes() {
         (r#""ž""#, "ff0f63027e01"),
         (r#"[1,"ž"]"#, "ff0f41024902 63027e01 240002"),
         (r#"["a","ž"]"#, "ff0f4102220161 0063027e01 240002"),
-        (r#"{"a":1,"7":[]}"#, "ff0f6f 220161 4902 490e 4100240000 7b02"),
+        (
+            r#"{"a":1,"7":[]}"#,
+            "ff0f6f 220161 4902 490e 4100240000 7b02",
+        ),
     ] {
         assert_eq!(to_v8(json.as_bytes()).unwrap(), payload(hex), "{json}");
     }
@@ -138,10 +141,7 @@ fn stored_numbers_and_bytes_come_back_in_their_own_encoding() {
         let rendered = render(&value);
         assert!(rendered.tagged);
         assert_eq!(parse(&rendered.text), Ok(value.clone()));
-        assert_eq!(
-            parse_typed(&render_as(&value, Form::Typed).text),
-            Ok(value)
-        );
+        assert_eq!(parse_typed(&render_as(&value, Form::Typed).text), Ok(value));
     }
 }
 
@@ -234,7 +234,10 @@ fn whatever_json_cannot_give_back_is_shown_whole_and_comes_back_unchanged() {
         let bytes = payload(hex);
         let json = shown(hex);
         let text = data_encoding::BASE64.encode(&bytes);
-        assert_eq!(json, format!(r#"{{"type":"v8","value":"{text}","$kvasir":1}}"#));
+        assert_eq!(
+            json,
+            format!(r#"{{"type":"v8","value":"{text}","$kvasir":1}}"#)
+        );
         if matches!(bytes.as_slice(), [0xff, 13..=16, ..]) {
             assert_eq!(parsed(&json), Value::v8(bytes));
         }

@@ -163,7 +163,17 @@ mod tests {
     fn only_canonical_indexes_below_the_largest_length_are_numbers() {
         assert_eq!(array_index("0"), Some(0));
         assert_eq!(array_index("4294967294"), Some(4_294_967_294));
-        for text in ["", "00", "01", "-1", "+1", "1.0", "4294967295", "99999999999", "a"] {
+        for text in [
+            "",
+            "00",
+            "01",
+            "-1",
+            "+1",
+            "1.0",
+            "4294967295",
+            "99999999999",
+            "a",
+        ] {
             assert_eq!(array_index(text), None, "{text}");
         }
     }
