@@ -10,8 +10,8 @@ use kvasir_kv::limits::{
     STORED_KEY_BYTES_MAX, WRITE_BYTES_MAX,
 };
 use kvasir_kv::{
-    Change, Entry, Error, Key, KeyRange, Limits, RangeRead, RangeResult, Result, SnapshotRead,
-    UnixMillis,
+    AtomicWrite, Change, Entry, Error, Key, KeyRange, Limits, Mutation, RangeRead, RangeResult,
+    Result, SnapshotRead, UnixMillis,
 };
 
 /// Largest clock reading of an ingested versionstamp, in microseconds: the year 9999. The clock of
@@ -28,6 +28,26 @@ pub(crate) fn check_ranges(read: &SnapshotRead) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Refuses a write over a limit, and the empty key, which not every engine can store.
+pub(crate) fn check_write(write: &AtomicWrite, limits: &Limits) -> Result<()> {
+    write.validate(limits)?;
+    let written = write.mutations.iter().filter(|mutation| {
+        // Its key gets at least the versionstamp.
+        !matches!(mutation, Mutation::SetVersionstamped { .. })
+    });
+    for mutation in written {
+        check_key(mutation.key())?;
+    }
+    Ok(())
+}
+
+fn check_key(key: &Key) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::Invalid("a stored key has at least one byte".into()));
+    }
+    Ok(())
 }
 
 /// Refuses entries that no commit could have written, or too many of them.
@@ -48,6 +68,7 @@ pub(crate) fn check_ingest(entries: &[Entry], limits: &Limits) -> Result<()> {
         _ => Ok(()),
     };
     for entry in entries {
+        check_key(&entry.key)?;
         fits("key", entry.key.len(), STORED_KEY_BYTES_MAX)?;
         fits("value", entry.value.len(), limits.value_bytes_max)?;
         let meta_bytes = entry.meta.as_ref().map_or(0, |meta| meta.cost_bytes());

@@ -33,6 +33,8 @@ use crate::watch::Hub;
 
 use queue::{Answer, Job, Queue, Task};
 
+pub(crate) use watchdog::WATCH_EVERY;
+
 /// Most writes in one group. Their place must fit the 16 bits of a versionstamp; beyond a few
 /// hundred a larger group gains nothing.
 pub const GROUP_WRITES_MAX: usize = 4_096;
@@ -64,10 +66,9 @@ pub trait Engine: Send + 'static {
     /// As [`Engine::load`].
     fn due(&mut self, now: UnixMillis, limit: usize) -> Result<Due>;
 
-    /// Whether there is space for writes that may grow the store. Asked once per group. Without it
-    /// deletes and sweeps go on.
-    fn has_space(&mut self) -> bool {
-        true
+    /// How much space there is for writes. Asked once per group.
+    fn space(&mut self) -> Space {
+        Space::Enough
     }
 
     /// Writes `group` atomically. Durable when it returns; not necessarily visible to reads.
@@ -86,6 +87,17 @@ pub trait Engine: Send + 'static {
     ///
     /// If files could not be closed cleanly.
     fn close(&mut self) -> Result<(), Cause>;
+}
+
+/// Which writes there is space for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Everything is taken.
+    Enough,
+    /// Deletes and sweeps are taken.
+    Low,
+    /// Nothing is taken.
+    None,
 }
 
 /// What one group changes.
@@ -165,7 +177,7 @@ impl Committer {
     ///
     /// See there. A full queue is `Unavailable`.
     pub async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
-        write.validate(&self.limits)?;
+        collect::check_write(&write, &self.limits)?;
         let bytes = write.cost_bytes();
         self.queue
             .submit(bytes, |answer| Task::Commit(write, answer))
@@ -312,8 +324,8 @@ impl<E: Engine> Worker<E> {
                 .queue_wait_seconds
                 .observe(waited.as_secs_f64());
         }
-        let has_space = self.engine.has_space();
-        self.queue.set_lacks_space(!has_space);
+        let space = self.engine.space();
+        self.queue.set_lacks_space(space != Space::Enough);
 
         let mut draft = Draft {
             engine: &mut self.engine,
@@ -327,7 +339,7 @@ impl<E: Engine> Worker<E> {
             places: HashMap::new(),
             spent: Vec::new(),
             next_expiry: None,
-            has_space,
+            space,
         };
         let mut answers = Vec::with_capacity(jobs.len());
         let mut bytes = 0;
@@ -409,7 +421,7 @@ struct Draft<'a, E> {
     places: HashMap<Key, usize>,
     spent: Vec<(UnixMillis, Key)>,
     next_expiry: Option<UnixMillis>,
-    has_space: bool,
+    space: Space,
 }
 
 impl<E: Engine> Draft<'_, E> {
@@ -422,8 +434,10 @@ impl<E: Engine> Draft<'_, E> {
     }
 
     fn plan_write(&mut self, write: &AtomicWrite) -> Result<Outcome> {
-        if !self.has_space && grows(write) {
-            return Err(Error::NoSpace);
+        match self.space {
+            Space::Enough => {}
+            Space::Low if !grows(write) => {}
+            Space::Low | Space::None => return Err(Error::NoSpace),
         }
         let mut current = HashMap::new();
         for key in write.needs() {
@@ -455,7 +469,7 @@ impl<E: Engine> Draft<'_, E> {
     }
 
     fn plan_ingest(&mut self, entries: Vec<Entry>) -> Result<()> {
-        if !self.has_space {
+        if self.space != Space::Enough {
             return Err(Error::NoSpace);
         }
         for entry in entries {
@@ -470,6 +484,9 @@ impl<E: Engine> Draft<'_, E> {
     }
 
     fn plan_sweep(&mut self, now: UnixMillis, limit: NonZeroU32) -> Result<u32> {
+        if self.space == Space::None {
+            return Err(Error::NoSpace);
+        }
         let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
         let due = self.engine.due(now, limit.min(GROUP_WRITES_MAX))?;
         let mut removed = 0;

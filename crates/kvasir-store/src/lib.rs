@@ -22,15 +22,20 @@
 
 pub mod clock;
 mod collect;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod fatal;
 pub mod group;
 pub mod memory;
 pub mod metrics;
 pub mod open;
+pub mod record;
 pub mod sweeper;
 pub mod watch;
 
 pub use clock::SystemClock;
+#[cfg(feature = "embedded")]
+pub use embedded::{EmbeddedSettings, EmbeddedStore};
 pub use fatal::{FatalError, FatalHook};
 pub use memory::MemoryStore;
 pub use metrics::StoreMetrics;

@@ -201,7 +201,7 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
-        write.validate(&self.0.limits)?;
+        collect::check_write(&write, &self.0.limits)?;
         let mut state = self.0.open_state()?;
         let now = self.0.clock.now();
         let stamp = state.next_stamp(&*self.0.clock);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use kvasir_kv::{Cause, Clock, Limits, Store};
 
 use crate::clock::SystemClock;
+#[cfg(feature = "embedded")]
+use crate::embedded::{self, EmbeddedSettings};
 use crate::fatal::FatalHook;
 use crate::memory::MemoryStore;
 use crate::metrics::StoreMetrics;
@@ -22,6 +24,9 @@ pub struct OpenOptions {
     pub metrics: Arc<StoreMetrics>,
     /// What to do when a commit could not be made durable.
     pub fatal: FatalHook,
+    /// Memory and disk space of the embedded engine.
+    #[cfg(feature = "embedded")]
+    pub embedded: EmbeddedSettings,
     /// Whether a task removes expired entries. Tests that set the clock switch it off.
     pub sweeper: bool,
 }
@@ -33,6 +38,8 @@ impl Default for OpenOptions {
             limits: Limits::default(),
             metrics: Arc::default(),
             fatal: FatalHook::exit(),
+            #[cfg(feature = "embedded")]
+            embedded: EmbeddedSettings::default(),
             sweeper: true,
         }
     }
@@ -69,7 +76,11 @@ pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, Ope
         "memory" => Err(OpenError::BadUrl {
             reason: "nothing may follow memory:".into(),
         }),
-        "embedded" | "sqlite" | "mysql" | "postgres" | "postgresql" => {
+        #[cfg(feature = "embedded")]
+        "embedded" => embedded::open(rest, options).await,
+        #[cfg(not(feature = "embedded"))]
+        "embedded" => Err(OpenError::NotBuilt(scheme.to_owned())),
+        "sqlite" | "mysql" | "postgres" | "postgresql" => {
             Err(OpenError::NotBuilt(scheme.to_owned()))
         }
         // The URL may hold a password, so only its scheme is shown.

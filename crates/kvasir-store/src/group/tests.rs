@@ -12,7 +12,7 @@ struct Scripted {
     entries: BTreeMap<Key, Entry>,
     permits: mpsc::Receiver<Result<(), Cause>>,
     groups: Arc<Mutex<Vec<Group>>>,
-    has_space: Arc<Mutex<bool>>,
+    space: Arc<Mutex<Space>>,
 }
 
 impl Engine for Scripted {
@@ -28,8 +28,8 @@ impl Engine for Scripted {
         })
     }
 
-    fn has_space(&mut self) -> bool {
-        *self.has_space.lock().unwrap()
+    fn space(&mut self) -> Space {
+        *self.space.lock().unwrap()
     }
 
     fn apply(&mut self, group: &Group) -> Result<(), Cause> {
@@ -58,7 +58,7 @@ struct Rig {
     committer: Arc<Committer>,
     permits: mpsc::Sender<Result<(), Cause>>,
     groups: Arc<Mutex<Vec<Group>>>,
-    has_space: Arc<Mutex<bool>>,
+    space: Arc<Mutex<Space>>,
     fatal: tokio::sync::mpsc::UnboundedReceiver<String>,
 }
 
@@ -66,7 +66,7 @@ fn rig() -> Rig {
     let (permits, permitted) = mpsc::channel();
     let (told, fatal) = tokio::sync::mpsc::unbounded_channel();
     let groups = Arc::<Mutex<Vec<Group>>>::default();
-    let has_space = Arc::new(Mutex::new(true));
+    let space = Arc::new(Mutex::new(Space::Enough));
     let options = OpenOptions {
         clock: Arc::new(ManualClock::at(UnixMillis(1_000))),
         fatal: FatalHook::new(move |error| drop(told.send(error.to_string()))),
@@ -76,7 +76,7 @@ fn rig() -> Rig {
         entries: BTreeMap::new(),
         permits: permitted,
         groups: Arc::clone(&groups),
-        has_space: Arc::clone(&has_space),
+        space: Arc::clone(&space),
     };
     let hub = Hub::new(Arc::clone(&options.metrics));
     let hint = Arc::default();
@@ -85,7 +85,7 @@ fn rig() -> Rig {
         committer: Arc::new(committer),
         permits,
         groups,
-        has_space,
+        space,
         fatal,
     }
 }
@@ -285,13 +285,16 @@ async fn without_space_only_deletes_are_taken_and_writes_come_back_alone() {
         rig.permits.send(Ok(())).unwrap();
     }
     rig.committer.commit(set("a")).await.unwrap();
-    *rig.has_space.lock().unwrap() = false;
+    *rig.space.lock().unwrap() = Space::Low;
     let refused = rig.committer.commit(set("b")).await;
     assert!(matches!(refused, Err(Error::NoSpace)));
     assert!(matches!(rig.committer.ping(), Err(Error::NoSpace)));
     let delete = AtomicWrite::new().push(Mutation::delete(key("a")));
-    rig.committer.commit(delete).await.unwrap();
-    *rig.has_space.lock().unwrap() = true;
+    rig.committer.commit(delete.clone()).await.unwrap();
+    *rig.space.lock().unwrap() = Space::None;
+    let refused = rig.committer.commit(delete).await;
+    assert!(matches!(refused, Err(Error::NoSpace)));
+    *rig.space.lock().unwrap() = Space::Enough;
     rig.committer.commit(set("b")).await.unwrap();
     rig.committer.ping().unwrap();
 }
