@@ -163,9 +163,7 @@ impl Store for EmbeddedStore {
     async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         let entry = self.reads.get(key)?;
         // Most entries never expire, and then nobody looks at the clock.
-        Ok(entry.filter(|entry| {
-            entry.expires_at.is_none() || !entry.is_expired(self.clock.now())
-        }))
+        Ok(entry.filter(|entry| entry.expires_at.is_none() || !entry.is_expired(self.clock.now())))
     }
 
     async fn read(&self, read: SnapshotRead) -> Result<Snapshot> {
@@ -276,7 +274,11 @@ impl Opened {
         let db = open_database(&store, &options.embedded)?;
         for name in [DATA, EXPIRY, META] {
             if !db.keyspace_exists(name) {
-                return Err(damaged(&store, 0, format!("the keyspace {name} is missing")));
+                return Err(damaged(
+                    &store,
+                    0,
+                    format!("the keyspace {name} is missing"),
+                ));
             }
         }
         if db.keyspace_count() != KEYSPACES {
@@ -353,7 +355,10 @@ fn create(
         let data = db.keyspace(DATA, keyspace_options).map_err(failed)?;
         let expiry = db.keyspace(EXPIRY, keyspace_options).map_err(failed)?;
         let meta = db.keyspace(META, keyspace_options).map_err(failed)?;
-        debug_assert_eq!([data.id(), expiry.id(), meta.id()], [1, 2, journal::SEAL_KEYSPACE]);
+        debug_assert_eq!(
+            [data.id(), expiry.id(), meta.id()],
+            [1, 2, journal::SEAL_KEYSPACE]
+        );
         done(Created::Keyspaces)?;
         let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
         let seal = engine::seal_value(&identity.seal, Versionstamp::ZERO);

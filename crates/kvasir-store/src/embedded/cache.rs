@@ -71,12 +71,7 @@ impl HotCache {
             .build()
             .expect("both required options are given");
         HotCache {
-            entries: Cache::with_options(
-                options,
-                Weigh,
-                Default::default(),
-                Default::default(),
-            ),
+            entries: Cache::with_options(options, Weigh, Default::default(), Default::default()),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             entry_bytes_max: bytes / LARGEST_PART,
         }

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
 use kvasir_kv::{Cause, Entry, Error, Key, Result, UnixMillis, Versionstamp};
 
-use super::cache::HotCache;
 use super::Opened;
+use super::cache::HotCache;
 use super::folder::{Folder, Lock, State};
 use super::journal::{NONCE_BYTES, SEAL_KEY, SEAL_VALUE_BYTES, Seal};
 use super::space::SpaceGuard;

@@ -58,7 +58,10 @@ fn check_pointers(store: &Path) -> Result<(), OpenError> {
     let listed = std::fs::read_dir(&keyspaces).map_err(io("list", &keyspaces))?;
     for child in listed {
         let child = child.map_err(io("list", &keyspaces))?;
-        let number = child.file_name().to_str().and_then(|name| name.parse().ok());
+        let number = child
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
         if !number.is_some_and(|number: usize| number <= KEYSPACES) {
             return Err(damaged(&child.path(), 0, "it belongs to no keyspace"));
         }
@@ -77,7 +80,13 @@ fn check_pointer(keyspace: &Path) -> Result<(), OpenError> {
                 u128::from_le_bytes(checksum.try_into().expect("sixteen bytes")),
             )
         }
-        _ => return Err(damaged(&path, 0, "the pointer to the manifest is unreadable")),
+        _ => {
+            return Err(damaged(
+                &path,
+                0,
+                "the pointer to the manifest is unreadable",
+            ));
+        }
     };
     let manifest = keyspace.join(format!("v{number}"));
     let bytes = read(&manifest, "the manifest is missing")?;
@@ -99,11 +108,7 @@ fn read(path: &Path, missing: &str) -> Result<Vec<u8>, OpenError> {
 }
 
 /// Reads all journals, and cuts a torn tail off the newest.
-fn mend_journals(
-    store: &Path,
-    identity: &Identity,
-    was_closed: bool,
-) -> Result<Mended, OpenError> {
+fn mend_journals(store: &Path, identity: &Identity, was_closed: bool) -> Result<Mended, OpenError> {
     let journals = journals(store)?;
     let Some((newest, sealed)) = journals.split_last() else {
         return Err(damaged(store, 0, "there is no journal"));

@@ -98,7 +98,8 @@ impl Reading {
                 while !collector.is_full()
                     && let Some(record) = records.next()
                 {
-                    let (key, value) = record.map_err(|error| engine_error(error, &self.metrics))?;
+                    let (key, value) =
+                        record.map_err(|error| engine_error(error, &self.metrics))?;
                     budget.spend(key.len() + value.len());
                     let key = Key::new(key.to_vec());
                     let entry = decode(&key, &value, &self.metrics)?;
@@ -161,12 +162,7 @@ impl Records {
         Records::open_in(&view.snapshot, view, range, reverse)
     }
 
-    fn open_in(
-        snapshot: &EngineSnapshot,
-        view: &View,
-        range: &KeyRange,
-        reverse: bool,
-    ) -> Records {
+    fn open_in(snapshot: &EngineSnapshot, view: &View, range: &KeyRange, reverse: bool) -> Records {
         if range.is_empty() {
             return Records {
                 iter: None,
