@@ -59,9 +59,9 @@ impl World {
         let store = MemoryStore::new(&OpenOptions {
             clock: Arc::new(clock.clone()),
             limits,
-            metrics: Arc::default(),
             fatal: FatalHook::new(|error| panic!("the memory store failed: {error}")),
             sweeper: false,
+            ..OpenOptions::default()
         });
         World::over(Arc::new(store), clock, limits, access)
     }
