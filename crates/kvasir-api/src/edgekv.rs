@@ -137,7 +137,10 @@ fn administration(base: &str) -> Router<Database> {
             &format!("{namespace}/download"),
             get(namespace_routes::not_built),
         )
-        .route(&format!("{namespace}/groups"), get(namespace_routes::groups))
+        .route(
+            &format!("{namespace}/groups"),
+            get(namespace_routes::groups),
+        )
         .route(
             &format!("{namespace}/groups/{{group}}"),
             get(namespace_routes::keys),

@@ -216,7 +216,10 @@ fn gateway_body(
     kind: &str,
     title: &str,
 ) -> serde_json::Value {
-    let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = request
+        .uri
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     json!({
         "type": format!("{GATEWAY_TYPE}{kind}"),
         "title": title,

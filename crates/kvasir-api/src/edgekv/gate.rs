@@ -59,11 +59,7 @@ impl Gate {
     }
 
     /// Lets a request through to its route if it may pass.
-    pub(super) async fn pass(
-        State(gate): State<Gate>,
-        request: Request,
-        next: Next,
-    ) -> Response {
+    pub(super) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
         let info = request.extensions().get::<RequestInfo>().cloned();
         let admitted = gate.admit(request, info.as_ref()).await;
         let mut response = match admitted {
@@ -87,13 +83,15 @@ impl Gate {
         let path = path.strip_prefix(base).unwrap_or(path);
         let administration = path.strip_prefix(ADMINISTRATION);
         let is_initialize = administration == Some(INITIALIZE);
-        let request = match administration {
-            Some(_) => self.verify(request, info).await?,
-            None => request,
+        let is_administration = administration.is_some();
+        let request = if is_administration {
+            self.verify(request, info).await?
+        } else {
+            request
         };
         let now = self.0.database.now();
         self.0.rehearsal.fail_on_request(now.0)?;
-        if administration.is_some() && !is_initialize {
+        if is_administration && !is_initialize {
             self.0.database.require(StatusCode::NOT_FOUND).await?;
         }
         without_ignored_body(request).await
@@ -202,7 +200,10 @@ impl Rehearsal {
             this_second.1 += 1;
         }
         if timeout_every > 0 {
-            let count = self.requests.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            let count = self
+                .requests
+                .fetch_add(1, Ordering::Relaxed)
+                .wrapping_add(1);
             if count.is_multiple_of(timeout_every) {
                 return Err(ApiError::new(
                     StatusCode::GATEWAY_TIMEOUT,

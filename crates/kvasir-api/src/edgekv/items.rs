@@ -232,7 +232,14 @@ impl Database {
         let mut groups = Vec::new();
         while groups.len() < limit {
             let read = SnapshotRead::range(RangeRead::new(range.clone(), 1));
-            let Some(entry) = self.items().read(read).await?.into_firsts().next().flatten() else {
+            let Some(entry) = self
+                .items()
+                .read(read)
+                .await?
+                .into_firsts()
+                .next()
+                .flatten()
+            else {
                 break;
             };
             let parts = entry.key.parts();

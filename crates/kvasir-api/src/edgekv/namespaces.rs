@@ -8,8 +8,7 @@
 use futures_util::StreamExt;
 use http::StatusCode;
 use kvasir_kv::{
-    AtomicWrite, Entry, Key, KeyRange, Mutation, Outcome, Part, RangeRead, SnapshotRead,
-    UnixMillis,
+    AtomicWrite, Entry, Key, KeyRange, Mutation, Outcome, Part, RangeRead, SnapshotRead, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 

@@ -141,8 +141,7 @@ impl TokenRecord {
 
 /// The first moment after a day.
 fn end_of(day: Date) -> UnixMillis {
-    day.tomorrow()
-        .map_or(UnixMillis::MAX_RFC3339, start_of)
+    day.tomorrow().map_or(UnixMillis::MAX_RFC3339, start_of)
 }
 
 /// What a request on the data plane shows.
@@ -271,7 +270,9 @@ impl Database {
         let read = RangeRead::new(range, TOKENS_READ_MAX);
         let snapshot = self.system().read(SnapshotRead::range(read)).await?;
         let entries = snapshot.ranges.iter().flat_map(|range| &range.entries);
-        let mut tokens = entries.map(record).collect::<Result<Vec<TokenRecord>, _>>()?;
+        let mut tokens = entries
+            .map(record)
+            .collect::<Result<Vec<TokenRecord>, _>>()?;
         tokens.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(tokens)
     }

@@ -120,7 +120,8 @@ pub(super) fn whole_number(value: &serde_json::Value) -> Option<u64> {
         serde_json::Value::Number(number) => number.as_u64().or_else(|| {
             let number = number.as_f64()?;
             // Some encoders write 86400.0; up to 2^53 that is exact.
-            let is_exact = number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number);
+            let is_exact =
+                number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number);
             is_exact.then_some(number as u64)
         }),
         serde_json::Value::String(text) => {
@@ -175,7 +176,9 @@ impl<'a> Query<'a> {
             0
         };
         match number {
-            0 => Err(error::invalid(format!("{name} must be a positive integer."))),
+            0 => Err(error::invalid(format!(
+                "{name} must be a positive integer."
+            ))),
             number => Ok(number.min(max)),
         }
     }
@@ -374,7 +377,14 @@ mod tests {
         for scalar in ["123", "true", "null", "\"text\"", " 1\n"] {
             assert!(is_json(scalar.as_bytes()), "{scalar}");
         }
-        for bad in [&b""[..], b"{", b"{} x", b"\"\xff\"", b"'a'", b"\xef\xbb\xbf1"] {
+        for bad in [
+            &b""[..],
+            b"{",
+            b"{} x",
+            b"\"\xff\"",
+            b"'a'",
+            b"\xef\xbb\xbf1",
+        ] {
             assert!(!is_json(bad), "{bad:?}");
         }
     }

@@ -66,7 +66,10 @@ async fn admit(
     query: &Query<'_>,
     wanted: Permission,
 ) -> Result<Realm, ApiError> {
-    let network = path.network(database.settings.default_network)?;
+    let network = match path.network {
+        Some(_) => path.network()?,
+        None => database.settings.default_network,
+    };
     let token = match shown(headers) {
         Some(shown) => database.shown_token(shown).await?,
         None => None,
@@ -95,7 +98,10 @@ fn shown(headers: &HeaderMap) -> Option<Shown<'_>> {
         let value = values.next();
         (values.next().is_none()).then_some(value?.to_str().ok()?.trim())
     };
-    match (headers.contains_key(&AUTH), headers.contains_key(&AUTH_REFERENCE)) {
+    match (
+        headers.contains_key(&AUTH),
+        headers.contains_key(&AUTH_REFERENCE),
+    ) {
         (true, false) => one(&AUTH).map(Shown::Value),
         (false, true) => one(&AUTH_REFERENCE).map(Shown::Reference),
         _ => None,

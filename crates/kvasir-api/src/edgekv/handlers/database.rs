@@ -54,8 +54,7 @@ pub(in crate::edgekv) async fn set_policy(
 ) -> Result<Response, ApiError> {
     let body: DatabaseBody = read_object(&headers, body).await?;
     let policy = body.policy()?;
-    let policy =
-        policy.ok_or_else(|| error::invalid("dataAccessPolicy must be specified."))?;
+    let policy = policy.ok_or_else(|| error::invalid("dataAccessPolicy must be specified."))?;
     database.set_policy(policy).await?;
     status_answer(&database, StatusCode::OK).await
 }

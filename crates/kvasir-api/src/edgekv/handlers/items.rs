@@ -8,12 +8,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use crate::edgekv::database::Database;
 use crate::edgekv::error;
 use crate::edgekv::items::ItemWrite;
-use crate::edgekv::wire::names::{Named, NamedPath, Network, Realm};
+use crate::edgekv::wire::names::{Named, NamedPath, Realm};
 use crate::edgekv::wire::{self, Query, read_item};
 use crate::error::ApiError;
-
-/// The routes see to it that the path names a network.
-const ANY: Network = Network::Staging;
 
 /// `GET .../items/{item}`: the value, byte for byte.
 pub(in crate::edgekv) async fn read(
@@ -22,7 +19,7 @@ pub(in crate::edgekv) async fn read(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let query = Query::of(&uri);
-    let realm = path.realm(ANY, &query)?;
+    let realm = path.realm(path.network()?, &query)?;
     path.check_item()?;
     read_in(&database, &path, &realm, &query).await
 }
@@ -35,7 +32,7 @@ pub(in crate::edgekv) async fn write(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let realm = path.realm(ANY, &Query::of(&uri))?;
+    let realm = path.realm(path.network()?, &Query::of(&uri))?;
     path.check_item()?;
     write_in(&database, &path, &realm, &headers, body).await
 }
@@ -46,7 +43,7 @@ pub(in crate::edgekv) async fn delete(
     Named(path): Named<NamedPath>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let realm = path.realm(ANY, &Query::of(&uri))?;
+    let realm = path.realm(path.network()?, &Query::of(&uri))?;
     path.check_item()?;
     delete_in(&database, &path, &realm).await
 }

@@ -11,17 +11,13 @@ use serde_json::json;
 use crate::edgekv::database::{DEFAULT_NAMESPACE, Database};
 use crate::edgekv::error;
 use crate::edgekv::items::{LISTED_GROUPS_MAX, LISTED_ITEMS_MAX};
-use crate::edgekv::namespaces::CANCEL_MARGIN_MS;
+use crate::edgekv::namespaces::{CANCEL_MARGIN_MS, Namespace};
 use crate::edgekv::wire::names::{Named, NamedPath, Network};
 use crate::edgekv::wire::namespace::{
     NamespaceBody, NamespaceRequest, NamespaceView, ScheduleBody, ScheduleView,
 };
 use crate::edgekv::wire::{self, Query, precise_instant, read_object};
 use crate::error::ApiError;
-
-/// Where a path of the administration API names no network there is none to fall back on; the
-/// routes see to it that it always does.
-const ANY: Network = Network::Staging;
 
 /// The parameter of routes about all namespaces of a network.
 #[derive(Deserialize)]
@@ -50,8 +46,6 @@ pub(in crate::edgekv) async fn list(
     ))
 }
 
-use crate::edgekv::namespaces::Namespace;
-
 fn view(found: &Namespace) -> NamespaceView<'_> {
     NamespaceView::new(&found.name, &found.record)
 }
@@ -75,7 +69,7 @@ pub(in crate::edgekv) async fn read(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
 ) -> Result<Response, ApiError> {
-    let network = path.network(ANY)?;
+    let network = path.network()?;
     let found = database.namespace(network, &path.namespace).await?;
     Ok(wire::json(StatusCode::OK, &view(&found)))
 }
@@ -87,7 +81,7 @@ pub(in crate::edgekv) async fn update(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let network = path.network(ANY)?;
+    let network = path.network()?;
     let body: NamespaceBody = read_object(&headers, body).await?;
     let request = NamespaceRequest::try_from(body)?;
     let changed = database
@@ -102,7 +96,7 @@ pub(in crate::edgekv) async fn delete(
     Named(path): Named<NamedPath>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let network = path.network(ANY)?;
+    let network = path.network()?;
     refuse_default(&path.namespace)?;
     let missing = || {
         error::no_capability(match network {
@@ -150,7 +144,10 @@ fn schedule_view(at: UnixMillis) -> ScheduleView {
 }
 
 fn schedule_answer(database: &Database, at: UnixMillis) -> Response {
-    let seconds = (at.0 - database.now().0).max(0).unsigned_abs().div_ceil(1000);
+    let seconds = (at.0 - database.now().0)
+        .max(0)
+        .unsigned_abs()
+        .div_ceil(1000);
     let mut response = wire::json(StatusCode::OK, &schedule_view(at));
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -168,7 +165,7 @@ pub(in crate::edgekv) async fn schedule(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
 ) -> Result<Response, ApiError> {
-    let network = path.network(ANY)?;
+    let network = path.network()?;
     let found = database.namespace(network, &path.namespace).await?;
     let at = found.record.delete_at_ms.map(UnixMillis);
     let at = at.ok_or_else(|| nothing_scheduled(&path.namespace))?;
@@ -182,7 +179,7 @@ pub(in crate::edgekv) async fn reschedule(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let network = path.network(ANY)?;
+    let network = path.network()?;
     let body: ScheduleBody = read_object(&headers, body).await?;
     let at = body.at()?;
     if at <= database.now() {
@@ -206,7 +203,7 @@ pub(in crate::edgekv) async fn cancel(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
 ) -> Result<Response, ApiError> {
-    let network = path.network(ANY)?;
+    let network = path.network()?;
     let now = database.now().0;
     let changed = database.change_namespace(network, &path.namespace, |record| {
         match record.delete_at_ms {
@@ -231,7 +228,7 @@ pub(in crate::edgekv) async fn groups(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let query = Query::of(&uri);
-    let realm = path.realm(ANY, &query)?;
+    let realm = path.realm(path.network()?, &query)?;
     let limit = query.limit("maxGroups", LISTED_GROUPS_MAX)?;
     database.namespace(realm.network, &realm.namespace).await?;
     let groups = database.groups(&realm, limit).await?;
@@ -249,7 +246,7 @@ pub(in crate::edgekv) async fn keys(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let query = Query::of(&uri);
-    let realm = path.realm(ANY, &query)?;
+    let realm = path.realm(path.network()?, &query)?;
     path.check_group()?;
     let limit = query.limit("maxItems", LISTED_ITEMS_MAX)?;
     let after = query.first("after");
@@ -258,7 +255,9 @@ pub(in crate::edgekv) async fn keys(
         .keys(&realm, &path.group, after.as_deref(), limit)
         .await?;
     if keys.is_empty() && after.is_none() {
-        return Err(error::not_found("The requested group is empty or not found."));
+        return Err(error::not_found(
+            "The requested group is empty or not found.",
+        ));
     }
     Ok(wire::json_listing(&keys))
 }

@@ -106,7 +106,7 @@ where
 /// `.../namespaces/{namespace}` and everything below, as the path has it.
 #[derive(Clone, Debug, Deserialize)]
 pub(in crate::edgekv) struct NamedPath {
-    /// The data plane's default network if the path names none.
+    /// Only the data plane has paths without one.
     #[serde(default)]
     pub(in crate::edgekv) network: Option<String>,
     pub(in crate::edgekv) namespace: String,
@@ -117,24 +117,23 @@ pub(in crate::edgekv) struct NamedPath {
 }
 
 impl NamedPath {
-    /// The network, `default` where the path names none.
-    pub(in crate::edgekv) fn network(&self, default: Network) -> Result<Network, ApiError> {
-        self.network
-            .as_deref()
-            .map_or(Ok(default), Network::parse)
+    /// The network that the path names.
+    pub(in crate::edgekv) fn network(&self) -> Result<Network, ApiError> {
+        Network::parse(self.network.as_deref().unwrap_or_default())
     }
 
     /// The data set that a request is about.
     pub(in crate::edgekv) fn realm(
         &self,
-        default: Network,
+        network: Network,
         query: &Query<'_>,
     ) -> Result<Realm, ApiError> {
-        let network = self.network(default)?;
         let sandbox = query.first("sandboxId").filter(|id| !id.is_empty());
         if let Some(id) = &sandbox {
             if network != Network::Staging {
-                return Err(error::invalid("Sandboxes exist on the staging network only."));
+                return Err(error::invalid(
+                    "Sandboxes exist on the staging network only.",
+                ));
             }
             if !is_name(id, SANDBOX_BYTES_MAX) {
                 return Err(error::invalid("sandboxId is not the id of a sandbox."));

@@ -58,7 +58,9 @@ impl TryFrom<NamespaceBody> for NamespaceRequest {
             None => None,
             Some(Value::String(code)) if is_geo_location(&code) => Some(code),
             Some(_) => {
-                return Err(error::invalid("geoLocation must have 2 to 8 characters of A-Z."));
+                return Err(error::invalid(
+                    "geoLocation must have 2 to 8 characters of A-Z.",
+                ));
             }
         };
         let restrict_data_access = match given(body.data_access_policy) {

@@ -73,9 +73,7 @@ impl TryFrom<TokenBody> for TokenRequest {
                 "The token must be allowed on staging, on production or on both.",
             ));
         }
-        let edge_workers = body
-            .restrict_to_edge_worker_ids
-            .or(body.restrict_to_ewids);
+        let edge_workers = body.restrict_to_edge_worker_ids.or(body.restrict_to_ewids);
         Ok(TokenRequest {
             name,
             on_staging,
@@ -101,8 +99,9 @@ pub(in crate::edgekv) fn check_name(name: &str) -> Result<(), ApiError> {
 fn network_flag(member: Option<Value>, name: &str) -> Result<bool, ApiError> {
     match member {
         None | Some(Value::Null) => Ok(false),
-        Some(value) => boolean(&value)
-            .ok_or_else(|| error::invalid(format!("{name} must be true or false."))),
+        Some(value) => {
+            boolean(&value).ok_or_else(|| error::invalid(format!("{name} must be true or false.")))
+        }
     }
 }
 
@@ -305,12 +304,26 @@ mod tests {
 
     #[test]
     fn an_expiry_is_a_date_or_a_time_and_nothing_else() {
-        let day = |text: &str| last_day(Some(json!(text))).map(|day| day.map(|day| day.to_string()));
+        let day =
+            |text: &str| last_day(Some(json!(text))).map(|day| day.map(|day| day.to_string()));
         assert_eq!(day("2021-06-30").unwrap().as_deref(), Some("2021-06-30"));
-        assert_eq!(day("2027-01-20T00:00:00Z").unwrap().as_deref(), Some("2027-01-20"));
-        assert_eq!(day("2027-01-20T23:30:00-01:00").unwrap().as_deref(), Some("2027-01-21"));
+        assert_eq!(
+            day("2027-01-20T00:00:00Z").unwrap().as_deref(),
+            Some("2027-01-20")
+        );
+        assert_eq!(
+            day("2027-01-20T23:30:00-01:00").unwrap().as_deref(),
+            Some("2027-01-21")
+        );
         assert_eq!(day("").unwrap(), None);
-        for bad in ["tomorrow", "2021-13-01", "2021-02-30", "30.06.2021", "20210630", "2021-6-30"] {
+        for bad in [
+            "tomorrow",
+            "2021-13-01",
+            "2021-02-30",
+            "30.06.2021",
+            "20210630",
+            "2021-6-30",
+        ] {
             assert!(day(bad).is_err(), "{bad}");
         }
         assert!(last_day(Some(json!(20_210_630))).is_err());
@@ -324,7 +337,10 @@ mod tests {
             [Permission::Write, Permission::Read]
         );
         let many = |count: usize| -> Value {
-            (0..count).map(|n| (format!("n{n}"), json!(["r"]))).collect::<serde_json::Map<_, _>>().into()
+            (0..count)
+                .map(|n| (format!("n{n}"), json!(["r"])))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         };
         assert!(read(many(PERMISSIONS_MAX)).is_ok());
         for bad in [
