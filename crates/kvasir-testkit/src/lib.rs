@@ -1,5 +1,7 @@
 //! What the tests of all crates share: servers, waits, models, checkers.
 //!
+//! - [`conformance`] holds every promise of `Store` as a test for all backends.
+//! - [`model`] is the rules written a second time, [`history`] judges what concurrent clients saw.
 //! - [`server`] starts the real `kvasir` binary, [`raw`] speaks broken HTTP to it, [`oidc`] is an
 //!   identity provider, [`wait`] bounds every wait.
 //!
@@ -17,6 +19,7 @@
 //! # }
 //! ```
 
+pub mod conformance;
 pub mod history;
 pub mod model;
 pub mod oidc;
