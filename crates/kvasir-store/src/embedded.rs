@@ -361,7 +361,7 @@ fn create(
         );
         done(Created::Keyspaces)?;
         let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
-        let seal = engine::seal_value(&identity.seal, Versionstamp::ZERO);
+        let seal = engine::seal_value(&identity.seal, Versionstamp::ZERO, db.seqno());
         batch.insert(&meta, journal::SEAL_KEY, seal);
         batch.commit().map_err(failed)?;
         done(Created::FirstCommit)?;

@@ -277,10 +277,10 @@ impl Engine for FjallEngine {
 
     fn apply(&mut self, group: &Group) -> Result<(), Cause> {
         let open = self.open.as_ref().expect("not used after close");
-        let batch = open.db.batch().durability(Some(PersistMode::SyncData));
-        let mut batch = batch;
+        let mut batch = open.db.batch().durability(Some(PersistMode::SyncData));
         // First, so that `mend` knows a batch of this store by it.
-        batch.insert(&open.meta, SEAL_KEY, seal_value(&self.seal, group.last));
+        let seal = seal_value(&self.seal, group.last, open.db.seqno());
+        batch.insert(&open.meta, SEAL_KEY, seal);
         let mut bytes = 0;
         let mut kept = HashSet::new();
         for change in &group.changes {
@@ -342,17 +342,18 @@ impl Engine for FjallEngine {
     }
 }
 
-/// The value of the seal: the newest versionstamp and the nonce.
-pub(crate) fn seal_value(seal: &Seal, last: Versionstamp) -> Vec<u8> {
-    [last.as_bytes().as_slice(), &seal.nonce].concat()
+/// The value of the seal: the newest versionstamp, the engine's next sequence number, the nonce.
+pub(crate) fn seal_value(seal: &Seal, last: Versionstamp, sequence: u64) -> Vec<u8> {
+    let sequence = sequence.to_le_bytes();
+    [last.as_bytes().as_slice(), &sequence, &seal.nonce].concat()
 }
 
 /// The newest versionstamp in the value of the seal, if it is of this store.
 pub(crate) fn decode_seal(seal: &Seal, value: &[u8]) -> Option<Versionstamp> {
     let value: [u8; SEAL_VALUE_BYTES] = value.try_into().ok()?;
-    let (last, nonce) = value.split_first_chunk()?;
-    let nonce: [u8; NONCE_BYTES] = nonce.try_into().ok()?;
-    (nonce == seal.nonce).then_some(Versionstamp::from_bytes(*last))
+    let (last, rest) = value.split_first_chunk()?;
+    let nonce: &[u8; NONCE_BYTES] = rest.last_chunk()?;
+    (*nonce == seal.nonce).then_some(Versionstamp::from_bytes(*last))
 }
 
 /// A row of the expiry index: the moment in an encoding that sorts, then the key.

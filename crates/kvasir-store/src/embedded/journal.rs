@@ -22,8 +22,9 @@ pub(crate) const SEAL_KEYSPACE: u64 = 3;
 /// Key of the seal.
 pub(crate) const SEAL_KEY: &[u8] = b"last";
 
-/// Bytes of the seal's value: the newest versionstamp, then the nonce of the store.
-pub(crate) const SEAL_VALUE_BYTES: usize = 10 + NONCE_BYTES;
+/// Bytes of the seal's value: the newest versionstamp, the engine's next sequence number shortly
+/// before the commit (8), the nonce of the store.
+pub(crate) const SEAL_VALUE_BYTES: usize = 10 + 8 + NONCE_BYTES;
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -32,8 +33,9 @@ const START_BYTES: usize = 13;
 const ITEM_HEAD_BYTES: usize = 21;
 const TRAILER: &[u8] = b"FJL\x03";
 
-/// Most that sequence numbers of neighbouring batches may differ. Flushes and compactions take some
-/// in between; the start of a batch has no checksum, so a larger step is taken for a flipped bit.
+/// Most that the sequence number of a batch may differ from the one noted in its seal, or from the
+/// batch before. Flushes and compactions take some in between; the start of a batch has no checksum,
+/// so anything else is taken for a flipped bit.
 const SEQUENCE_STEP_MAX: u64 = 1 << 32;
 
 /// What makes a batch one of this store.
@@ -45,11 +47,13 @@ pub(crate) struct Seal {
 
 /// A whole batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Batch {
+struct Batch {
     /// Where the next batch begins.
-    pub(crate) end: usize,
+    end: usize,
     /// Sequence number in the engine.
-    pub(crate) sequence: u64,
+    sequence: u64,
+    /// A sequence number that is surely not above it.
+    noted: u64,
 }
 
 /// What a journal holds.
@@ -86,12 +90,16 @@ pub(crate) fn scan(bytes: &[u8], seal: &Seal, last: &mut Option<u64>) -> Scan {
         if rest.first().is_none_or(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 0) {
             return Scan::Clean { end: at };
         }
-        match parse(bytes, at, seal, *last) {
-            Ok(batch) => {
+        match parse(bytes, at, seal) {
+            Ok(batch) if batch.follows(*last) => {
                 *last = Some(batch.sequence);
                 at = batch.end;
             }
-            Err(what) if has_batch_behind(bytes, at, seal, *last) => {
+            Ok(_) => {
+                let what = "the sequence number does not follow the last one";
+                return Scan::Damaged { at, what };
+            }
+            Err(what) if has_batch_behind(bytes, at, seal) => {
                 return Scan::Damaged { at, what };
             }
             Err(what) => return Scan::TornTail { end: at, what },
@@ -100,14 +108,21 @@ pub(crate) fn scan(bytes: &[u8], seal: &Seal, last: &mut Option<u64>) -> Scan {
 }
 
 /// Whether a whole batch begins anywhere behind `at`.
-fn has_batch_behind(bytes: &[u8], at: usize, seal: &Seal, last: Option<u64>) -> bool {
+fn has_batch_behind(bytes: &[u8], at: usize, seal: &Seal) -> bool {
     (at + 1..bytes.len())
         .filter(|&candidate| bytes[candidate] == START)
-        .any(|candidate| parse(bytes, candidate, seal, last).is_ok())
+        .any(|candidate| parse(bytes, candidate, seal).is_ok())
+}
+
+impl Batch {
+    fn follows(&self, last: Option<u64>) -> bool {
+        let lowest = last.map_or(0, |last| last + 1).max(self.noted);
+        (lowest..=lowest.saturating_add(SEQUENCE_STEP_MAX)).contains(&self.sequence)
+    }
 }
 
 /// The batch that begins at `at`. Checks the seal before anything that takes time.
-fn parse(bytes: &[u8], at: usize, seal: &Seal, last: Option<u64>) -> Result<Batch, &'static str> {
+fn parse(bytes: &[u8], at: usize, seal: &Seal) -> Result<Batch, &'static str> {
     const SHORT: &str = "the batch is cut off";
 
     let rest = bytes.get(at..at + START_BYTES).ok_or(SHORT)?;
@@ -116,15 +131,15 @@ fn parse(bytes: &[u8], at: usize, seal: &Seal, last: Option<u64>) -> Result<Batc
     }
     let items = u32_at(rest, 1);
     let sequence = u64_at(rest, 5);
-    let follows = last.is_none_or(|last| sequence > last && sequence - last <= SEQUENCE_STEP_MAX);
 
     let items_at = at + START_BYTES;
     let first = parse_item(bytes, items_at).ok_or(SHORT)??;
     if !first.is_seal(bytes, seal) {
         return Err("the batch does not begin with the seal of this store");
     }
-    if !follows {
-        return Err("the sequence number does not follow the last one");
+    let noted = u64_at(&bytes[first.value_at..first.end], 10);
+    if items == 0 {
+        return Err("the batch says that it has no items");
     }
     let mut end = first.end;
     for _ in 1..items {
@@ -143,6 +158,7 @@ fn parse(bytes: &[u8], at: usize, seal: &Seal, last: Option<u64>) -> Result<Batc
     Ok(Batch {
         end: end + tail.len(),
         sequence,
+        noted,
     })
 }
 

@@ -89,6 +89,10 @@ fn check_pointer(keyspace: &Path) -> Result<(), OpenError> {
         }
     };
     let manifest = keyspace.join(format!("v{number}"));
+    if !manifest.is_file() {
+        let what = format!("it points to the manifest v{number}, which is missing");
+        return Err(damaged(&path, 0, what));
+    }
     let bytes = read(&manifest, "the manifest is missing")?;
     if xxhash_rust::xxh3::xxh3_128(&bytes) != checksum {
         return Err(damaged(
@@ -160,3 +164,6 @@ fn journals(store: &Path) -> Result<Vec<PathBuf>, OpenError> {
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
+
+#[cfg(test)]
+mod tests;
