@@ -166,7 +166,10 @@ async fn a_last_batch_torn_at_any_byte_is_cut_off_and_counted() {
         long.resize(bytes.len() + 5_000, 0);
         for torn in [short, long] {
             let found = scan(&torn, &recorded.seal(), &mut None);
-            assert!(matches!(found, Scan::TornTail { end, .. } if end == begin), "{cut}");
+            assert!(
+                matches!(found, Scan::TornTail { end, .. } if end == begin),
+                "{cut}"
+            );
         }
     }
     for cut in [begin + 1, begin + 13, begin + 100, end - 5, end - 1] {
@@ -231,7 +234,9 @@ async fn a_flipped_bit_in_any_earlier_batch_is_refused() {
     let mut changed = bytes.clone();
     changed[ends[2] + 70] ^= 1;
     damaged.write("0.jnl", &changed);
-    damaged.assert_refused(&damaged.journal(), "flipped bit").await;
+    damaged
+        .assert_refused(&damaged.journal(), "flipped bit")
+        .await;
 }
 
 #[tokio::test]
@@ -241,7 +246,9 @@ async fn a_zeroed_page_with_batches_behind_it_is_refused() {
     bytes[ends[1]..ends[3]].fill(0);
     let damaged = recorded.copy();
     damaged.write("0.jnl", &bytes);
-    damaged.assert_refused(&damaged.journal(), "zeroed page").await;
+    damaged
+        .assert_refused(&damaged.journal(), "zeroed page")
+        .await;
 }
 
 #[tokio::test]
