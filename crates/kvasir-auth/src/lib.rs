@@ -9,6 +9,7 @@
 pub mod access;
 pub mod edgegrid;
 pub mod issued;
+pub mod jwt;
 pub mod oidc;
 pub mod password;
 pub mod principal;

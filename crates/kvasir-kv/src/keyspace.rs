@@ -230,8 +230,13 @@ impl Keyspace {
         self.store.commit(self.stored_write(write)?).await
     }
 
-    /// The write as the store takes it.
-    fn stored_write(&self, mut write: AtomicWrite) -> Result<AtomicWrite> {
+    /// The write as the store takes it. With [`AtomicWrite::and`] several keyspaces of one store
+    /// change in one commit.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge` as in [`Keyspace::commit`].
+    pub fn stored_write(&self, mut write: AtomicWrite) -> Result<AtomicWrite> {
         for Check { key, .. } in &mut write.checks {
             check_len(key, BOUND_BYTES_MAX)?;
             *key = self.stored_key(key);

@@ -55,6 +55,16 @@ impl AtomicWrite {
         self
     }
 
+    /// This write and `other` as one: all checks of both, then the mutations of this one, then those
+    /// of the other.
+    #[must_use]
+    pub fn and(mut self, other: AtomicWrite) -> AtomicWrite {
+        self.checks.extend(other.checks);
+        self.mutations.extend(other.mutations);
+        self.report_existed |= other.report_existed;
+        self
+    }
+
     /// Asks for [`Committed::existed`].
     #[must_use]
     pub fn reporting_existed(mut self) -> AtomicWrite {

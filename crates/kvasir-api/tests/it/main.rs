@@ -1,6 +1,7 @@
 //! Integration tests of the dialects: requests into a [`support::App`], answers compared with the
 //! contracts.
 
+mod accounts;
 mod kopano;
 mod support;
 

@@ -1,0 +1,187 @@
+//! The records, their keys, and reading them whoever wrote them.
+
+use kvasir_kv::{Entry, Key, KeyRange, UnixMillis, Value, Versionstamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::v8json;
+
+/// Largest integer that every JSON reader keeps exact; prices and totals end here.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// `["users", id]`.
+pub fn user_key(id: &str) -> Key {
+    Key::from_strings(["users", id])
+}
+
+/// `["users_by_email", email]`, with the email normalised.
+pub fn email_key(email: &str) -> Key {
+    Key::from_strings(["users_by_email", email])
+}
+
+/// `["sessions", digest]`.
+pub fn session_key(digest: &str) -> Key {
+    Key::from_strings(["sessions", digest])
+}
+
+/// `["products", id]`.
+pub fn product_key(id: &str) -> Key {
+    Key::from_strings(["products", id])
+}
+
+/// Every product.
+pub fn products() -> KeyRange {
+    KeyRange::below(&Key::from_strings(["products"]))
+}
+
+/// `["orders", id]`.
+pub fn order_key(id: &str) -> Key {
+    Key::from_strings(["orders", id])
+}
+
+/// `["users", user, "orders", id]`.
+pub fn user_order_key(user: &str, id: &str) -> Key {
+    Key::from_strings(["users", user, "orders", id])
+}
+
+/// Every order of a user, as `["users", user, "orders", ...]`.
+pub fn user_orders(user: &str) -> KeyRange {
+    KeyRange::below(&Key::from_strings(["users", user, "orders"]))
+}
+
+/// The last part of a key, if it is a string and the key has `parts` parts.
+pub fn last_string(key: &Key, parts: usize) -> Option<String> {
+    let decoded = key.parts().ok().filter(|decoded| decoded.len() == parts)?;
+    match decoded.into_iter().next_back()? {
+        kvasir_kv::Part::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A user, as Deno programs and REST see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// The id, a UUID for users made here.
+    pub id: String,
+    /// The email, normalised.
+    pub email: String,
+    /// The name, if one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// When the user was made, as RFC 3339 text.
+    #[serde(default)]
+    pub created_at: String,
+}
+
+/// A product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Product {
+    /// The id.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// The price in minor units, such as cents.
+    pub price: u64,
+    /// The category, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// The id.
+    pub id: String,
+    /// Who ordered.
+    pub user_id: String,
+    /// What.
+    pub items: Vec<OrderItem>,
+    /// The sum of price times quantity, in minor units.
+    pub total: u64,
+    /// `pending`, until some other program says otherwise.
+    pub status: String,
+    /// When it was placed, as RFC 3339 text.
+    #[serde(default)]
+    pub created_at: String,
+}
+
+/// One line of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderItem {
+    /// The product.
+    pub product_id: String,
+    /// How many.
+    pub quantity: u64,
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// Whose.
+    pub user_id: String,
+    /// When it began, as RFC 3339 text.
+    pub created_at: String,
+    /// When it was last used, as RFC 3339 text, to the minute or so.
+    pub last_active: String,
+}
+
+/// A record as it is stored.
+pub fn stored(record: &impl Serialize) -> Value {
+    Value::json(serde_json::to_vec(record).expect("records are plain data"))
+}
+
+/// A record, if the entry holds one of that shape, whichever program wrote it.
+pub fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Option<T> {
+    let text = v8json::render(&entry.value).text;
+    let mut json: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    flatten_dates(&mut json);
+    serde_json::from_value(json).ok()
+}
+
+/// Deno programs store `new Date()` for times: take the text of such a date.
+fn flatten_dates(json: &mut serde_json::Value) {
+    for member in json
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|object| object.values_mut())
+    {
+        if member.get(v8json::MARKER).is_some() && member["type"] == "Date" {
+            *member = json!(member["value"].as_str().unwrap_or_default());
+        }
+    }
+}
+
+/// RFC 3339 text with milliseconds, as JavaScript writes it.
+pub fn timestamp(at: UnixMillis) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    format!("{at:.3}")
+}
+
+/// The moment of such a text.
+pub fn moment(text: &str) -> Option<UnixMillis> {
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(|at| UnixMillis(at.as_millisecond()))
+}
+
+/// A record and the versionstamp it was read at.
+#[derive(Clone, Debug)]
+pub struct Found<T> {
+    /// The record.
+    pub record: T,
+    /// Its versionstamp.
+    pub versionstamp: Versionstamp,
+}
+
+/// The record of an entry with its versionstamp.
+pub fn found<T: serde::de::DeserializeOwned>(entry: Option<Entry>) -> Option<Found<T>> {
+    let entry = entry?;
+    Some(Found {
+        record: read(&entry)?,
+        versionstamp: entry.versionstamp,
+    })
+}
