@@ -1,5 +1,7 @@
-//! Every backend against the contract of `Store`.
+//! Every backend against the contract of `Store`, and the embedded one against faults.
 
 mod beds;
 mod cases;
 mod conformance;
+#[cfg(feature = "embedded")]
+mod faults;

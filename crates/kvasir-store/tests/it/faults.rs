@@ -1,0 +1,254 @@
+//! The embedded store when file calls fail.
+//!
+//! A child process commits 200 times while `strace` lets its n-th write, sync, rename, folder or
+//! length call fail, once or from then on. After that: no commit was acknowledged after the first
+//! failure, the process ended with the documented code and in time, and the folder opens again with
+//! every acknowledged commit, each unknown one whole or absent.
+//!
+//! The short form tries some n; `KVASIR_FAULTS=all` tries every one.
+#![allow(clippy::disallowed_methods, reason = "the child is told what to do by its environment")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kvasir_kv::{AtomicWrite, Error, Key, Mutation, Store, Value};
+use kvasir_store::fatal::FATAL_EXIT_CODE;
+use kvasir_store::{EmbeddedStore, OpenOptions};
+
+/// Commits of the child.
+const COMMITS: usize = 200;
+
+/// Longest life of a child: its work, and the 10 s after which a hanging commit ends it.
+const CHILD_MAX: Duration = Duration::from_secs(60);
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::default();
+    options.embedded.ballast_bytes = 0;
+    options
+}
+
+fn write(number: usize) -> AtomicWrite {
+    let value = Value::bytes(vec![number as u8; 100]);
+    AtomicWrite::new()
+        .push(Mutation::set(key("a", number), value.clone()))
+        .push(Mutation::set(key("b", number), value))
+}
+
+fn key(name: &str, number: usize) -> Key {
+    Key::from_strings([name.to_owned(), format!("{number:04}")])
+}
+
+/// Not a test of its own: what the other tests start as a process.
+#[test]
+fn the_child() {
+    let Ok(dir) = std::env::var("KVASIR_FAULTS_DIR") else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let code = runtime.block_on(work(Path::new(&dir)));
+    std::process::exit(code);
+}
+
+async fn work(dir: &Path) -> i32 {
+    let say = |line: String| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}").unwrap();
+        out.flush().unwrap();
+    };
+    let store = match EmbeddedStore::open(dir, &options()).await {
+        Ok(store) => store,
+        Err(error) => {
+            say(format!("refused {error}"));
+            return i32::from(error.exit_code());
+        }
+    };
+    for number in 0..COMMITS {
+        match store.commit(write(number)).await {
+            Ok(_) => say(format!("acked {number}")),
+            Err(Error::OutcomeUnknown(_)) => say(format!("unknown {number}")),
+            Err(_) => {
+                // The process is about to end; a hang here would be caught by the parent.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    match store.close().await {
+        Ok(()) => 0,
+        Err(error) => {
+            say(format!("unclean {error}"));
+            std::future::pending().await
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    acked: BTreeSet<usize>,
+    unknown: BTreeSet<usize>,
+    late: bool,
+    refused: bool,
+    code: Option<i32>,
+}
+
+/// Runs the child under `strace` with one fault.
+fn run(dir: &Path, fault: &str, paths: &[&str]) -> Told {
+    let call = fault.split(':').next().unwrap();
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null"])
+        .args(["-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={fault}")]);
+    for path in paths {
+        command.arg("-P").arg(dir.join(path));
+    }
+    let mut child = command
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::the_child", "--nocapture"])
+        .env("KVASIR_FAULTS_DIR", dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut told = Told::default();
+    let started = Instant::now();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let (lines, received) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in out.lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    while let Ok(line) = received.recv_timeout(CHILD_MAX) {
+        let number = || line.rsplit(' ').next().unwrap().parse().unwrap();
+        if line.starts_with("acked") {
+            told.late |= !told.unknown.is_empty();
+            told.acked.insert(number());
+        } else if line.starts_with("unknown") {
+            told.unknown.insert(number());
+        } else if line.starts_with("refused") {
+            told.refused = true;
+        }
+        assert!(started.elapsed() < CHILD_MAX, "{fault}: the child hangs");
+    }
+    told.code = child.wait().unwrap().code();
+    told
+}
+
+/// Whether the process under test can be traced here.
+fn can_trace() -> bool {
+    let traced = Command::new("strace")
+        .args(["-f", "-o", "/dev/null", "true"])
+        .stderr(Stdio::null())
+        .status();
+    let can = traced.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("SKIPPED: faults need strace and the right to trace");
+    }
+    can
+}
+
+fn numbers() -> Vec<usize> {
+    match std::env::var("KVASIR_FAULTS").as_deref() {
+        Ok("all") => (1..=COMMITS + 10).collect(),
+        _ => vec![1, 2, 5, 40, COMMITS - 1],
+    }
+}
+
+/// What the folder holds, opened without faults.
+fn check_folder(dir: &Path, told: &Told, fault: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = EmbeddedStore::open(dir, &options()).await;
+        let store = store.unwrap_or_else(|error| panic!("{fault}: {error:?} after {told:?}"));
+        for number in 0..COMMITS {
+            let a = store.get(&key("a", number)).await.unwrap();
+            let b = store.get(&key("b", number)).await.unwrap();
+            let stamps = [&a, &b].map(|entry| entry.as_ref().map(|entry| entry.versionstamp));
+            assert_eq!(stamps[0], stamps[1], "{fault}: commit {number} is torn");
+            if told.acked.contains(&number) {
+                let value = a.map(|entry| entry.value.bytes.to_vec());
+                assert_eq!(value, Some(vec![number as u8; 100]), "{fault}: {number} is lost");
+            } else if !told.unknown.contains(&number) {
+                assert!(a.is_none(), "{fault}: commit {number} was never begun");
+            }
+        }
+        store.commit(write(COMMITS)).await.unwrap();
+        store.close().await.unwrap();
+    });
+}
+
+fn check(call: &str, error: &str, paths: &[&str]) {
+    if !can_trace() {
+        return;
+    }
+    let mut hits = 0;
+    for number in numbers() {
+        for then in ["", "+"] {
+            let dir = tempfile::tempdir().unwrap();
+            let fault = format!("{call}:error={error}:when={number}{then}");
+            let told = run(dir.path(), &fault, paths);
+            assert!(!told.late, "{fault}: acknowledged after a failure");
+            match told.code {
+                Some(0) => assert_eq!(told.acked.len(), COMMITS, "{fault}"),
+                Some(FATAL_EXIT_CODE) => hits += 1,
+                Some(1) if told.refused => hits += 1,
+                // A failure while closing is no failure of a commit.
+                _ if told.acked.len() == COMMITS => hits += 1,
+                code => panic!("{fault}: ended with {code:?} after {told:?}"),
+            }
+            check_folder(dir.path(), &told, &fault);
+        }
+    }
+    assert!(hits > 0, "{call} was never hit");
+}
+
+const JOURNALS: &[&str] = &["store/0.jnl", "store.new/0.jnl"];
+
+#[test]
+fn a_failed_write_is_final_and_loses_nothing() {
+    check("write", "EIO", JOURNALS);
+}
+
+#[test]
+fn a_full_disk_that_the_guard_did_not_see_is_final_and_loses_nothing() {
+    check("write", "ENOSPC", JOURNALS);
+}
+
+#[test]
+fn a_failed_sync_is_final_and_loses_nothing() {
+    check("fdatasync", "EIO", &[]);
+    check("fsync", "EIO", &[]);
+}
+
+#[test]
+fn a_failed_rename_or_new_folder_or_length_leaves_a_folder_that_opens() {
+    check("rename", "EIO", &[]);
+    check("mkdir", "EIO", &[]);
+    check("ftruncate", "EIO", &[]);
+}
+
+#[test]
+fn an_interrupted_call_goes_on() {
+    if !can_trace() {
+        return;
+    }
+    for (call, paths) in [("write", JOURNALS), ("fdatasync", &[])] {
+        let dir = tempfile::tempdir().unwrap();
+        let fault = format!("{call}:error=EINTR:when=3+7");
+        let told = run(dir.path(), &fault, paths);
+        assert_eq!(told.code, Some(0), "{fault}: {told:?}");
+        assert_eq!(told.acked.len(), COMMITS, "{fault}");
+        check_folder(dir.path(), &told, &fault);
+    }
+}
