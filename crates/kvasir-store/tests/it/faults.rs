@@ -6,7 +6,10 @@
 //! every acknowledged commit, each unknown one whole or absent.
 //!
 //! The short form tries some n; `KVASIR_FAULTS=all` tries every one.
-#![allow(clippy::disallowed_methods, reason = "the child is told what to do by its environment")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the child is told what to do by its environment"
+)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -178,7 +181,11 @@ fn check_folder(dir: &Path, told: &Told, fault: &str) {
             assert_eq!(stamps[0], stamps[1], "{fault}: commit {number} is torn");
             if told.acked.contains(&number) {
                 let value = a.map(|entry| entry.value.bytes.to_vec());
-                assert_eq!(value, Some(vec![number as u8; 100]), "{fault}: {number} is lost");
+                assert_eq!(
+                    value,
+                    Some(vec![number as u8; 100]),
+                    "{fault}: {number} is lost"
+                );
             } else if !told.unknown.contains(&number) {
                 assert!(a.is_none(), "{fault}: commit {number} was never begun");
             }
