@@ -2,6 +2,7 @@
 //!
 //! - [`conformance`] holds every promise of `Store` as a test for all backends.
 //! - [`model`] is the rules written a second time, [`history`] judges what concurrent clients saw.
+//! - [`script`] runs generated operations on a backend and `memory`, [`crowd`] many clients at once.
 //! - [`server`] starts the real `kvasir` binary, [`raw`] speaks broken HTTP to it, [`oidc`] is an
 //!   identity provider, [`wait`] bounds every wait.
 //!
@@ -20,12 +21,16 @@
 //! ```
 
 pub mod conformance;
+pub mod crowd;
+pub mod effort;
 pub mod history;
 pub mod model;
 pub mod oidc;
 pub mod raw;
+pub mod script;
 pub mod server;
 pub mod wait;
+pub mod workload;
 
 pub use server::{ServerOptions, TestServer};
 pub use wait::{DEADLINE, eventually, within};

@@ -1,0 +1,15 @@
+//! Generated operations, step by step on each backend and on `memory`.
+
+use kvasir_testkit::script::agree;
+
+use crate::beds;
+
+#[test]
+fn memory_agrees_with_the_model() {
+    agree(200, async || Some(beds::memory().await), beds::memory);
+}
+
+#[test]
+fn embedded_agrees_with_memory() {
+    agree(12, async || Some(beds::embedded().await), beds::memory);
+}
