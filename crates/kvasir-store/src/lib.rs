@@ -30,6 +30,10 @@ pub mod memory;
 pub mod metrics;
 pub mod open;
 pub mod record;
+#[cfg(feature = "sql")]
+pub mod sql;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub mod sweeper;
 pub mod watch;
 

@@ -33,6 +33,12 @@ pub struct StoreMetrics {
     pub no_space: Counter,
     /// Writes with unknown outcome.
     pub outcome_unknown: Counter,
+    /// Transactions that a database rolled back, or whose server was lost, and that ran again.
+    pub database_retries: Counter,
+    /// Transactions that decided whether an earlier one was applied.
+    pub database_fences: Counter,
+    /// Connections made for writes; more than one means that the first was lost.
+    pub database_connects: Counter,
     /// Point reads answered by the cache.
     pub cache_hits: Counter,
     /// Point reads that had to ask the engine.
@@ -74,6 +80,9 @@ impl Default for StoreMetrics {
             busy: Counter::default(),
             no_space: Counter::default(),
             outcome_unknown: Counter::default(),
+            database_retries: Counter::default(),
+            database_fences: Counter::default(),
+            database_connects: Counter::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             watchers: Gauge::default(),
@@ -105,6 +114,9 @@ impl StoreMetrics {
         registry.register("busy", "Writes refused because the queue was full", self.busy.clone());
         registry.register("no_space", "Writes refused for lack of space", self.no_space.clone());
         registry.register("outcome_unknown", "Writes with unknown outcome", self.outcome_unknown.clone());
+        registry.register("database_retries", "Transactions that a database rolled back or lost and that ran again", self.database_retries.clone());
+        registry.register("database_fences", "Transactions that decided an unknown earlier one", self.database_fences.clone());
+        registry.register("database_connects", "Connections made for writes", self.database_connects.clone());
         registry.register("cache_hits", "Point reads answered by the cache", self.cache_hits.clone());
         registry.register("cache_misses", "Point reads that asked the engine", self.cache_misses.clone());
         registry.register("watchers", "Open watches", self.watchers.clone());

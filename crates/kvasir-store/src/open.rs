@@ -11,7 +11,7 @@ use crate::embedded::{self, EmbeddedSettings};
 use crate::fatal::FatalHook;
 use crate::memory::MemoryStore;
 use crate::metrics::StoreMetrics;
-use crate::sweeper;
+use crate::sweeper::{self, ExpiryHint};
 
 /// What a store is opened with, whatever its backend.
 #[derive(Clone, Debug)]
@@ -67,11 +67,7 @@ pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, Ope
         "memory" if rest.is_empty() => {
             let store = MemoryStore::new(&options);
             let hint = Arc::clone(store.expiry_hint());
-            let store: Arc<dyn Store> = Arc::new(store);
-            if options.sweeper {
-                sweeper::spawn(Arc::downgrade(&store), options.clock, hint);
-            }
-            Ok(store)
+            Ok(with_sweeper(Arc::new(store), hint, options))
         }
         "memory" => Err(OpenError::BadUrl {
             reason: "nothing may follow memory:".into(),
@@ -80,14 +76,41 @@ pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, Ope
         "embedded" => embedded::open(rest, options).await,
         #[cfg(not(feature = "embedded"))]
         "embedded" => Err(OpenError::NotBuilt(scheme.to_owned())),
-        "sqlite" | "mysql" | "postgres" | "postgresql" => {
+        #[cfg(feature = "sql")]
+        "mysql" | "mariadb" | "postgres" | "postgresql" => {
+            let store = crate::sql::SqlStore::open(url, &options).await?;
+            let hint = Arc::clone(store.expiry_hint());
+            Ok(with_sweeper(Arc::new(store), hint, options))
+        }
+        #[cfg(not(feature = "sql"))]
+        "mysql" | "mariadb" | "postgres" | "postgresql" => {
             Err(OpenError::NotBuilt(scheme.to_owned()))
         }
+        #[cfg(feature = "sqlite")]
+        "sqlite" => {
+            let store = crate::sqlite::SqliteStore::open(rest, &options).await?;
+            let hint = Arc::clone(store.expiry_hint());
+            Ok(with_sweeper(Arc::new(store), hint, options))
+        }
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(OpenError::NotBuilt(scheme.to_owned())),
         // The URL may hold a password, so only its scheme is shown.
         _ => Err(OpenError::BadUrl {
             reason: format!("the scheme {scheme:?} is not known"),
         }),
     }
+}
+
+/// Starts the sweeper of a store that was just opened, unless it is switched off.
+fn with_sweeper(
+    store: Arc<dyn Store>,
+    hint: Arc<ExpiryHint>,
+    options: OpenOptions,
+) -> Arc<dyn Store> {
+    if options.sweeper {
+        sweeper::spawn(Arc::downgrade(&store), options.clock, hint);
+    }
+    store
 }
 
 /// Why a store did not open.
@@ -155,22 +178,42 @@ pub enum OpenError {
     #[error("the database cannot be reached")]
     Unreachable(#[source] Cause),
 
+    /// The database server refuses the user or a right is missing.
+    #[error("{what}; {remedy}")]
+    Denied {
+        /// What was refused.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// The database or file is there but cannot be used as it is.
+    #[error("{what}; {remedy}")]
+    Unusable {
+        /// What is in the way.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
     /// The engine refused for another reason.
     #[error("the engine does not open")]
     Engine(#[source] Cause),
 }
 
 impl OpenError {
-    /// The exit code of a process that needed the store: 1 failed, 2 usage, 6 unreachable, 8 data
-    /// damaged.
+    /// The exit code of a process that needed the store: 1 failed, 2 usage, 4 denied, 6
+    /// unreachable, 8 data damaged.
     pub fn exit_code(&self) -> u8 {
         match self {
             OpenError::BadUrl { .. } | OpenError::NotBuilt(_) => 2,
+            OpenError::Denied { .. } => 4,
             OpenError::Unreachable(_) => 6,
             OpenError::Damaged { .. } => 8,
             OpenError::Locked { .. }
             | OpenError::NewerFormat { .. }
             | OpenError::Io { .. }
+            | OpenError::Unusable { .. }
             | OpenError::Engine(_) => 1,
         }
     }

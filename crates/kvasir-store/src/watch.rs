@@ -48,6 +48,8 @@ pub struct Hub {
     state: Mutex<State>,
     /// Watched keys plus followers. Zero lets a commit pass without the lock.
     interest: AtomicUsize,
+    /// Told when somebody begins to watch or follow.
+    begun: Notify,
     closed: AtomicBool,
     metrics: Arc<StoreMetrics>,
 }
@@ -67,6 +69,7 @@ impl Hub {
         Arc::new(Hub {
             state: Mutex::default(),
             interest: AtomicUsize::new(0),
+            begun: Notify::new(),
             closed: AtomicBool::new(false),
             metrics,
         })
@@ -112,6 +115,27 @@ impl Hub {
     pub fn is_watched(&self) -> bool {
         fence(Ordering::SeqCst);
         self.interest.load(Ordering::SeqCst) > 0
+    }
+
+    /// Tells everybody that any key may have changed up to `versionstamp`: watchers look for
+    /// themselves, followers hear that they missed changes. For a backend that lost track of what
+    /// other processes committed.
+    pub fn lost_track(&self, versionstamp: Versionstamp) {
+        let state = self.lock();
+        for watcher in state.watchers.values().flat_map(BTreeMap::values) {
+            watcher.notify_one();
+        }
+        for follower in &state.followers {
+            follower.miss(versionstamp, &self.metrics);
+            follower.signal.notify_one();
+        }
+    }
+
+    /// Waits until somebody watches or follows. For one waiter at a time.
+    pub async fn watched(&self) {
+        while !self.is_watched() {
+            self.begun.notified().await;
+        }
     }
 
     /// Ends all streams, those of the future too.
@@ -226,6 +250,7 @@ impl Hub {
     fn register(&self, interest: usize) {
         self.interest.fetch_add(interest, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        self.begun.notify_one();
     }
 }
 
@@ -359,9 +384,21 @@ impl Follower {
         queue.bytes += key.len();
     }
 
+    /// Says that changes are missing, instead of telling them.
+    fn miss(&self, stamp: Versionstamp, metrics: &StoreMetrics) {
+        metrics.follower_overflows.inc();
+        let mut queue = self.lock();
+        queue.changes = Changes {
+            versionstamp: stamp,
+            keys: Vec::new(),
+            missed: true,
+        };
+        queue.bytes = 0;
+    }
+
     fn take(&self) -> Option<Changes> {
         let mut queue = self.lock();
-        if queue.changes.keys.is_empty() {
+        if queue.changes.keys.is_empty() && !queue.changes.missed {
             return None;
         }
         Some(std::mem::take(&mut *queue).changes)
@@ -507,6 +544,24 @@ mod tests {
         drop(watches);
         assert!(watch(&hub, 1).next().await.unwrap().is_ok());
         assert_eq!(hub.interest.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn after_losing_track_watchers_look_again_and_followers_hear_that_they_missed_changes() {
+        let hub = hub();
+        let mut follower = hub.changes(everything());
+        let waiting = hub.watch(vec![key(1)], Arc::new(ManualClock::default()), empty_read());
+        hub.publish(Versionstamp::new(1, 0), [(&key(1), true)]);
+        hub.lost_track(Versionstamp::new(2, 0));
+        let changes = follower.next().await.unwrap();
+        assert!(changes.missed);
+        assert_eq!(changes.keys, []);
+        assert_eq!(changes.versionstamp, Versionstamp::new(2, 0));
+
+        assert!(hub.is_watched());
+        hub.watched().await;
+        drop((follower, waiting));
+        assert!(!hub.is_watched());
     }
 
     #[tokio::test]

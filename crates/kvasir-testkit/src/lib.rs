@@ -23,6 +23,7 @@
 pub mod conformance;
 pub mod crowd;
 pub mod effort;
+pub mod databases;
 pub mod history;
 pub mod model;
 pub mod oidc;

@@ -7,3 +7,9 @@ mod conformance;
 #[cfg(feature = "embedded")]
 mod faults;
 mod histories;
+//! Tests of the backends through their public face.
+
+#[cfg(feature = "sql")]
+mod cluster;
+#[cfg(feature = "sql")]
+mod sql;
