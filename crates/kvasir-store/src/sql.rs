@@ -10,6 +10,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -69,6 +70,8 @@ struct Shared {
     metrics: Arc<StoreMetrics>,
     hub: Arc<Hub>,
     hint: Arc<ExpiryHint>,
+    /// Up to which sequence watchers have been told.
+    position: AtomicU64,
     /// Told when this process has committed.
     follow: Notify,
     closing: CancellationToken,
@@ -95,11 +98,12 @@ impl SqlStore {
             metrics: Arc::clone(&options.metrics),
             hub: Hub::new(Arc::clone(&options.metrics)),
             hint: Arc::default(),
+            position: AtomicU64::new(position),
             follow: Notify::new(),
             closing: CancellationToken::new(),
         });
         let (queue, ended) = Queue::start(Arc::clone(&shared));
-        tokio::spawn(follow::follow(Arc::clone(&shared), position));
+        tokio::spawn(follow::follow(Arc::clone(&shared)));
         Ok(SqlStore {
             shared,
             queue,
@@ -159,7 +163,7 @@ impl Store for SqlStore {
     }
 
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
-        write.validate(&self.shared.limits)?;
+        collect::check_write(&write, &self.shared.limits)?;
         match self.submit(Job::Commit(write)).await? {
             Answer::Outcome(outcome) => Ok(outcome),
             Answer::Ingested | Answer::Swept(_) => unreachable!("a commit has an outcome"),

@@ -41,8 +41,6 @@ pub struct SqliteStore {
     hint: Arc<ExpiryHint>,
     clock: Arc<dyn Clock>,
     snapshot_scans: bool,
-    /// Held as long as the store lives.
-    _lock: FileLock,
 }
 
 /// The part of the URL behind `sqlite:`.
@@ -121,7 +119,6 @@ impl SqliteStore {
             hint,
             clock: Arc::clone(&options.clock),
             snapshot_scans: settings.snapshot_scans,
-            _lock: opened.lock,
         })
     }
 
@@ -133,7 +130,6 @@ impl SqliteStore {
 
 /// What opening the file gives.
 struct Opened {
-    lock: FileLock,
     engine: SqliteEngine,
     last: Versionstamp,
     next_expiry: Option<UnixMillis>,
@@ -146,10 +142,9 @@ impl Opened {
         file::forget_cached_pages(path);
         let connection = schema::open(path, settings.keeps_foreign_tables)?;
         file::sync_folder(path)?;
-        let engine = SqliteEngine::new(connection, path);
+        let engine = SqliteEngine::new(connection, path, lock);
         let explain = |error| schema::explain(path, error);
         Ok(Opened {
-            lock,
             last: engine.last().map_err(explain)?,
             next_expiry: engine.next_expiry(UnixMillis(i64::MIN)).map_err(explain)?,
             engine,

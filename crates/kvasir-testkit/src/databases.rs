@@ -20,10 +20,12 @@ use tempfile::TempDir;
 pub use galera::Galera;
 pub use mariadb::MariaDb;
 pub use postgres::Postgres;
+pub use shared::Shared;
 
 mod galera;
 mod mariadb;
 mod postgres;
+mod shared;
 
 /// Names the folder below which Debian's packages were unpacked.
 pub const PROGRAMS_VARIABLE: &str = "KVASIR_TEST_DATABASES";
@@ -95,6 +97,8 @@ struct Process {
 impl Process {
     fn start(mut command: Command, log: PathBuf) -> io::Result<Process> {
         let out = File::options().create(true).append(true).open(&log)?;
+        // A group of its own: a signal meant for the tests ends it through its owner.
+        command.process_group(0);
         let child = command.stdout(out.try_clone()?).stderr(out).spawn()?;
         Ok(Process { child, log })
     }

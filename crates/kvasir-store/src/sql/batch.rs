@@ -98,6 +98,8 @@ pub(super) fn least_sequence(jobs: &[Job], now_micros: u64) -> u64 {
 /// Everything that a batch does at one sequence.
 #[derive(Debug)]
 pub(super) struct Effect {
+    /// Where the batch stands in history.
+    pub(super) sequence: u64,
     /// One per job.
     pub(super) answers: Vec<Result<Answer>>,
     /// Rows to write.
@@ -152,7 +154,7 @@ pub(super) fn evaluate(
         answers.push(answer);
         outcomes.push(outcome);
     }
-    draft.into_effect(answers, outcomes)
+    draft.into_effect(sequence, answers, outcomes)
 }
 
 struct Draft {
@@ -222,7 +224,7 @@ impl Draft {
         self.state.insert(change.key, change.after);
     }
 
-    fn into_effect(self, answers: Vec<Result<Answer>>, outcomes: Vec<u8>) -> Effect {
+    fn into_effect(self, sequence: u64, answers: Vec<Result<Answer>>, outcomes: Vec<u8>) -> Effect {
         let mut upserts = Vec::new();
         let mut removes = Vec::new();
         let mut expires_at: Option<UnixMillis> = None;
@@ -238,6 +240,7 @@ impl Draft {
         }
         let present = |key: &Key| self.state.get(key).is_some_and(Option::is_some);
         Effect {
+            sequence,
             keys: log::encode(self.order.iter().flatten().map(|key| (key, present(key)))),
             answers,
             upserts,

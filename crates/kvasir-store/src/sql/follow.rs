@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,12 +32,11 @@ const LOST_AFTER: Duration = Duration::from_secs(5 * 60);
 /// Longest one look may take.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
-/// Runs until the store is closed. `position` is a sequence read when the store was opened.
-pub(super) async fn follow(shared: Arc<Shared>, position: u64) {
+/// Runs until the store is closed.
+pub(super) async fn follow(shared: Arc<Shared>) {
     let closing = shared.closing.clone();
     let mut follower = Follower {
         shared,
-        position,
         answered: Instant::now(),
     };
     loop {
@@ -49,7 +49,6 @@ pub(super) async fn follow(shared: Arc<Shared>, position: u64) {
 
 struct Follower {
     shared: Arc<Shared>,
-    position: u64,
     /// When the log last answered.
     answered: Instant,
 }
@@ -81,14 +80,14 @@ impl Follower {
     async fn look(&mut self) -> Result<bool, Fault> {
         if self.answered.elapsed() > LOST_AFTER {
             let (sequence, newest) = self.ask_position().await?;
-            self.position = sequence;
+            self.move_to(sequence);
             self.shared.hub.lost_track(newest);
         }
         let rows = self.ask_log().await?;
         self.answered = Instant::now();
         let is_full = rows.len() >= ROWS as usize;
         for row in rows {
-            self.position = row.sequence;
+            self.move_to(row.sequence);
             match log::decode(&row.keys) {
                 Changed::Keys(keys) => {
                     let told = keys.iter().map(|(key, present)| (key, *present));
@@ -105,7 +104,7 @@ impl Follower {
     async fn skip_while_idle(&mut self) {
         match self.ask_position().await {
             Ok((sequence, _)) if !self.shared.hub.is_watched() => {
-                self.position = sequence;
+                self.move_to(sequence);
                 self.answered = Instant::now();
             }
             Ok(_) => {}
@@ -113,9 +112,15 @@ impl Follower {
         }
     }
 
+    /// The position only ever rises; the writer moves it too while nobody watches.
+    fn move_to(&self, sequence: u64) {
+        self.shared.position.fetch_max(sequence, Ordering::SeqCst);
+    }
+
     async fn ask_log(&self) -> Result<Vec<LogRow>, Fault> {
+        let position = self.shared.position.load(Ordering::SeqCst);
         let mut lease = self.shared.pool.lease().await?;
-        let rows = bounded(lease.session().log_after(self.position, ROWS)).await?;
+        let rows = bounded(lease.session().log_after(position, ROWS)).await?;
         lease.give_back();
         Ok(rows)
     }

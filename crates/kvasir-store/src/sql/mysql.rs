@@ -313,13 +313,11 @@ impl Session for MySqlSession {
     async fn trim_log(&mut self, before: UnixMillis, limit: u32) -> Result<u64, Fault> {
         let mut text = Text::new("DELETE FROM kv_log WHERE sp = ");
         text.number(self.space).sql(" AND at < ").number(before.0);
-        // The newest row tells the newest versionstamp.
-        text.sql(" AND seq < (SELECT v FROM kv_seq WHERE sp = ")
-            .number(self.space);
-        text.sql(") - ")
-            .number(schema::LOG_TAIL_MICROS)
-            .sql(" LIMIT ")
-            .number(limit);
+        // The newest row stays: it tells the newest versionstamp. A table that is being changed may
+        // only be asked through a derived one.
+        text.sql(" AND seq < (SELECT newest FROM (SELECT MAX(seq) AS newest FROM kv_log");
+        text.sql(" WHERE sp = ").number(self.space);
+        text.sql(") AS log) LIMIT ").number(limit);
         let sql = AssertSqlSafe(text.into_string());
         let done = self
             .connection
@@ -341,7 +339,7 @@ impl Session for MySqlSession {
         let sequence = unsigned(row, 0)?;
         let newest = match get::<Option<Vec<u8>>>(row, 1)? {
             Some(_) => stamp(row, 1)?,
-            None => Versionstamp::new(sequence, 0),
+            None => Versionstamp::ZERO,
         };
         Ok((sequence, newest))
     }

@@ -282,13 +282,9 @@ impl Session for PostgresSession {
         let query = sqlx::query(
             "DELETE FROM kv_log WHERE sp = $1 AND seq IN (
                  SELECT seq FROM kv_log WHERE sp = $1 AND at < $2
-                 AND seq < (SELECT v FROM kv_seq WHERE sp = $1) - $3 LIMIT $4)",
+                 AND seq < (SELECT MAX(seq) FROM kv_log WHERE sp = $1) LIMIT $3)",
         );
-        let query = query
-            .bind(self.space)
-            .bind(before.0)
-            .bind(signed(schema::LOG_TAIL_MICROS)?)
-            .bind(i64::from(limit));
+        let query = query.bind(self.space).bind(before.0).bind(i64::from(limit));
         self.execute(query).await
     }
 
@@ -304,7 +300,7 @@ impl Session for PostgresSession {
         let sequence = unsigned(row, 0)?;
         let newest = match get::<Option<&[u8]>>(row, 1)? {
             Some(_) => stamp(row, 1)?,
-            None => Versionstamp::new(sequence, 0),
+            None => Versionstamp::ZERO,
         };
         Ok((sequence, newest))
     }

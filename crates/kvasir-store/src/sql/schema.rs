@@ -17,10 +17,6 @@ pub(crate) const MYSQL_OLDEST: (u32, u32) = (8, 0);
 /// `server_version_num`; YugabyteDB says that it is 11.2.
 pub(crate) const POSTGRES_OLDEST: i32 = 110_000;
 
-/// Log rows this near to the sequence are never trimmed, in microseconds: fences need the newest
-/// minute, and the newest row tells the newest versionstamp.
-pub(crate) const LOG_TAIL_MICROS: u64 = 60 * 1_000_000;
-
 /// Keys compare as plain bytes (`VARBINARY`), so primary-key order is key order.
 pub(crate) const MYSQL: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS kv_schema (

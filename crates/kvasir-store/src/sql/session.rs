@@ -107,7 +107,8 @@ pub(crate) trait Session: Send {
     /// Removes log rows older than `before`, except the newest one. Returns how many.
     async fn trim_log(&mut self, before: UnixMillis, limit: u32) -> Result<u64, Fault>;
 
-    /// The sequence of the space and its newest versionstamp.
+    /// The sequence of the space, and its newest versionstamp: that of the newest log row, which is
+    /// never removed.
     async fn position(&mut self) -> Result<(u64, Versionstamp), Fault>;
 
     /// Live rows of single keys (marked `None`) and of ranges (marked with their index), in one

@@ -174,7 +174,7 @@ enum Stop {
     /// Nothing was applied, and the server knows it.
     NotApplied(Fault),
     /// COMMIT was sent and the answer is missing or unclear.
-    Unknown(Fault, u64, Box<Effect>),
+    Unknown(Fault, Box<Effect>),
 }
 
 impl Writer {
@@ -275,8 +275,8 @@ impl Writer {
             };
             let fault = match stop {
                 Stop::NotApplied(fault) => fault,
-                Stop::Unknown(fault, sequence, effect) => {
-                    match self.fence(sequence, &token, begun).await {
+                Stop::Unknown(fault, effect) => {
+                    match self.fence(effect.sequence, &token, begun).await {
                         Some(true) => return Ok(self.finish(*effect, begun)),
                         Some(false) => fault,
                         None => {
@@ -307,7 +307,7 @@ impl Writer {
             return Err(Stop::NotApplied(Fault::new(Class::Lost, "no connection")));
         };
         let session = &mut *writing.session;
-        let (sequence, effect) = match prepare(&self.shared, session, jobs, token).await {
+        let effect = match prepare(&self.shared, session, jobs, token).await {
             Ok(prepared) => prepared,
             Err(fault) => {
                 // After a certain refusal the connection is good for the next attempt.
@@ -330,9 +330,7 @@ impl Writer {
                 self.session = Some(writing);
                 Ok(effect)
             }
-            Err(fault) if fault.leaves_commit_open() => {
-                Err(Stop::Unknown(fault, sequence, Box::new(effect)))
-            }
+            Err(fault) if fault.leaves_commit_open() => Err(Stop::Unknown(fault, Box::new(effect))),
             Err(fault) => {
                 if step("ROLLBACK", session.rollback()).await.is_ok() {
                     self.session = Some(writing);
@@ -404,6 +402,12 @@ impl Writer {
             self.shared.hint.observe(at);
         }
         if !effect.is_empty() {
+            if !self.shared.hub.is_watched() {
+                // Whoever begins to watch from here on sees this batch in its first read.
+                self.shared
+                    .position
+                    .fetch_max(effect.sequence, Ordering::SeqCst);
+            }
             self.shared.follow.notify_one();
         }
         effect.answers
@@ -482,7 +486,7 @@ async fn prepare(
     session: &mut dyn Session,
     jobs: &[Job],
     token: &[u8; 16],
-) -> Result<(u64, Effect), Fault> {
+) -> Result<Effect, Fault> {
     let least = batch::least_sequence(jobs, shared.clock.now_micros());
     step("BEGIN", session.begin()).await?;
     // First of all: a read before it may show an older state than the one this is ordered after.
@@ -495,7 +499,7 @@ async fn prepare(
     let now = shared.clock.now();
     let effect = batch::evaluate(jobs, loaded, sequence, newest, now);
     if effect.is_empty() {
-        return Ok((sequence, effect));
+        return Ok(effect);
     }
     if !effect.upserts.is_empty() {
         long_step("writing entries", session.upsert(&effect.upserts)).await?;
@@ -512,7 +516,7 @@ async fn prepare(
         keys: effect.keys.clone(),
     };
     step("writing the log", session.append_log(&row)).await?;
-    Ok((sequence, effect))
+    Ok(effect)
 }
 
 /// The stored entries that a batch depends on.

@@ -6,24 +6,31 @@ use std::sync::Arc;
 use kvasir_kv::{Cause, Entry, Error, Key, Result, UnixMillis, Versionstamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::file;
-use crate::group::{Due, Engine, Group};
+use super::file::{self, FileLock};
+use crate::group::{Due, Engine, Group, Space};
 use crate::record;
 
 /// Bytes that stay free for the WAL of writes already accepted, for sweeps and deletes: the largest
 /// group, twice, as it goes into the WAL and then into the file.
 const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes below which nothing is written any more: a delete, too, goes into the WAL first.
+const LAST_BYTES: u64 = 16 * 1024 * 1024;
+
 pub(super) struct SqliteEngine {
     connection: Connection,
     path: PathBuf,
+    /// Given up after the connection, when the last write is done; after a failed commit only with
+    /// the process.
+    _lock: FileLock,
 }
 
 impl SqliteEngine {
-    pub(super) fn new(connection: Connection, path: &Path) -> SqliteEngine {
+    pub(super) fn new(connection: Connection, path: &Path, lock: FileLock) -> SqliteEngine {
         SqliteEngine {
             connection,
             path: path.to_owned(),
+            _lock: lock,
         }
     }
 
@@ -130,8 +137,12 @@ impl Engine for SqliteEngine {
         self.find_due(now, limit).map_err(read_failed)
     }
 
-    fn has_space(&mut self) -> bool {
-        file::free_bytes(&self.path).is_none_or(|free| free > RESERVE_BYTES)
+    fn space(&mut self) -> Space {
+        match file::free_bytes(&self.path) {
+            Some(free) if free < LAST_BYTES => Space::None,
+            Some(free) if free < RESERVE_BYTES => Space::Low,
+            _ => Space::Enough,
+        }
     }
 
     fn apply(&mut self, group: &Group) -> Result<(), Cause> {

@@ -1,15 +1,11 @@
-//! Every backend against the contract of `Store`, and the embedded one against faults.
+//! Every backend against the contract of `Store`, and single ones against faults.
 
 mod agreement;
 mod beds;
 mod cases;
+#[cfg(feature = "sql")]
+mod cluster;
 mod conformance;
 #[cfg(feature = "embedded")]
 mod faults;
 mod histories;
-//! Tests of the backends through their public face.
-
-#[cfg(feature = "sql")]
-mod cluster;
-#[cfg(feature = "sql")]
-mod sql;

@@ -1,6 +1,7 @@
 //! A Galera cluster of three MariaDB nodes.
 
 use std::io;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -133,6 +134,16 @@ impl Galera {
             .find_map(|line| line.split_once("Recovered position: "))
             .and_then(|(_, position)| position.trim().rsplit(':').next()?.parse().ok());
         position.ok_or_else(|| io::Error::other(format!("no position of node {node}: {text}")))
+    }
+
+    /// Process ids of the running nodes.
+    pub(super) fn ids(&self) -> Vec<u32> {
+        self.nodes.iter().flatten().map(Process::id).collect()
+    }
+
+    /// Their folder.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The SQL ports, in node order.

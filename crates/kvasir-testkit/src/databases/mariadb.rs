@@ -84,6 +84,11 @@ impl MariaDb {
         self.process.as_ref().map(Process::id)
     }
 
+    /// Its folder.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
@@ -170,6 +175,16 @@ pub(super) fn server_command(programs: &Programs, dir: &Path, data: &str, port: 
         ]);
     as_server_user(&mut command);
     command
+}
+
+/// Like [`sql`], with the programs found again.
+pub(super) fn run_sql(port: u16, statements: &str) -> io::Result<String> {
+    let missing = || io::Error::other("the client program is gone");
+    sql(
+        &Programs::find(&[CLIENT]).ok_or_else(missing)?,
+        port,
+        statements,
+    )
 }
 
 /// Runs statements as root over TCP.

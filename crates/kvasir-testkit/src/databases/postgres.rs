@@ -1,6 +1,7 @@
 //! One PostgreSQL server.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -100,6 +101,11 @@ impl Postgres {
         self.process.as_ref().map(Process::id)
     }
 
+    /// Its folder.
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
@@ -137,6 +143,13 @@ impl Drop for Postgres {
 
 fn program(name: &str) -> String {
     format!("{BIN}/{name}")
+}
+
+/// Like [`sql`], with the programs found again.
+pub(super) fn run_sql(port: u16, statements: &str) -> io::Result<String> {
+    let missing = || io::Error::other("the client program is gone");
+    let programs = Programs::find(&[&program("psql")]).ok_or_else(missing)?;
+    sql(&programs, port, statements)
 }
 
 fn sql(programs: &Programs, port: u16, statements: &str) -> io::Result<String> {
