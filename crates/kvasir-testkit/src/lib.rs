@@ -22,8 +22,8 @@
 
 pub mod conformance;
 pub mod crowd;
-pub mod effort;
 pub mod databases;
+pub mod effort;
 pub mod history;
 pub mod model;
 pub mod oidc;
