@@ -7,5 +7,9 @@ mod cases;
 mod cluster;
 mod conformance;
 #[cfg(feature = "embedded")]
+mod damaged_records;
+#[cfg(feature = "embedded")]
 mod faults;
 mod histories;
+#[cfg(feature = "embedded")]
+mod full_disk;
