@@ -63,7 +63,10 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+        let unmounted = Command::new("umount")
+            .arg("-l")
+            .arg(self.dir.path())
+            .status();
         assert!(unmounted.unwrap().success());
     }
 }

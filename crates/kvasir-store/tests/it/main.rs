@@ -10,6 +10,6 @@ mod conformance;
 mod damaged_records;
 #[cfg(feature = "embedded")]
 mod faults;
-mod histories;
 #[cfg(feature = "embedded")]
 mod full_disk;
+mod histories;
