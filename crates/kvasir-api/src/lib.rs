@@ -10,8 +10,10 @@
 
 pub mod body;
 pub mod context;
+pub mod databases;
 pub mod error;
 pub mod mount;
+pub mod queue;
 pub mod request;
 pub mod v8json;
 

@@ -36,6 +36,7 @@
 //! Nothing here panics or needs more than a small multiple of its input, whatever the input is.
 
 mod dom;
+pub mod key;
 mod number;
 mod read;
 mod tagged;

@@ -34,6 +34,12 @@ impl KeyspaceName {
         KeyspaceName("_system".into())
     }
 
+    /// The keyspace of the queues of all databases. No dialect reads it as data, and [`FromStr`]
+    /// never makes this name.
+    pub fn queues() -> KeyspaceName {
+        KeyspaceName("_queues".into())
+    }
+
     /// The keyspace of the Deno, REST and accounts dialects.
     pub fn default_database() -> KeyspaceName {
         KeyspaceName("default".into())

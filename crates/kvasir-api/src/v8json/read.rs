@@ -292,6 +292,8 @@ impl<'a> Pass<'a> {
 
     fn number(&mut self, number: f64) {
         match number::special(number) {
+            // JavaScript reads this as what it is.
+            Some("-0") if self.form == Form::Typed => self.plain("number", "-0"),
             Some(text) => {
                 self.open_tag("number");
                 self.json_string(text);

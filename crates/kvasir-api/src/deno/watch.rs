@@ -1,0 +1,135 @@
+//! Watches: frames of the latest state of some keys, for as long as the client listens.
+
+use std::io;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderValue, header};
+use kvasir_auth::Verb;
+use kvasir_kv::clock::Sleep;
+use kvasir_kv::{Entry, UnixMillis, Versionstamp, WatchStream};
+
+use super::data_path::{Admitted, admit, refused};
+use super::{Deno, wire};
+use crate::body;
+use crate::context::Ctx;
+use crate::error::ApiError;
+
+/// Pause between two pings, in milliseconds.
+const PING_MS: i64 = 5_000;
+
+/// `POST .../watch`: one frame at once, then one after changes.
+///
+/// The stream ends when the server shuts down or the data token holds no more; clients then come
+/// back with a newer one.
+pub(super) async fn watch(
+    State(deno): State<Deno>,
+    Path(database): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Admitted { session, version } = admit(&deno, &database, &headers).await?;
+    if version < 3 {
+        return Err(ApiError::bad_request(
+            "watches need version 3 of the protocol",
+        ));
+    }
+    let body = body::read(&headers, body, wire::BODY_BYTES_MAX).await?;
+    let keys = wire::watch(body)?;
+    let now = deno.ctx.clock.now();
+    if !keys.iter().all(|key| session.may(Verb::Read, key, now)) {
+        return Err(refused(Verb::Read));
+    }
+
+    let states = if keys.is_empty() {
+        stream::iter([Ok(Vec::new())]).chain(stream::pending()).boxed()
+    } else {
+        deno.keyspace(&session).watch(&keys)
+    };
+    let frames = frames(deno.ctx.clone(), states, session.until);
+
+    let content_type = HeaderValue::from_static("application/octet-stream");
+    let body = Body::from_stream(frames);
+    Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
+}
+
+struct Frames {
+    ctx: Ctx,
+    states: WatchStream,
+    /// What the client has been told: per key the versionstamp, zero for an absent key.
+    told: Option<Vec<Versionstamp>>,
+    ping: Sleep,
+    end: Sleep,
+}
+
+fn frames(
+    ctx: Ctx,
+    states: WatchStream,
+    until: UnixMillis,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    let frames = Frames {
+        ping: next_ping(&ctx),
+        end: ctx.clock.sleep_until(until),
+        ctx,
+        states,
+        told: None,
+    };
+    stream::unfold(frames, |mut frames| async {
+        let frame = frames.next().await?;
+        Some((frame, frames))
+    })
+}
+
+fn next_ping(ctx: &Ctx) -> Sleep {
+    let at = ctx.clock.now().0.saturating_add(PING_MS);
+    ctx.clock.sleep_until(UnixMillis(at))
+}
+
+impl Frames {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            tokio::select! {
+                () = self.ctx.shutdown.cancelled() => return None,
+                () = &mut self.end => return None,
+                state = self.states.next() => match state? {
+                    Ok(state) => {
+                        if let Some(frame) = self.frame(state) {
+                            self.ping = next_ping(&self.ctx);
+                            return Some(Ok(frame));
+                        }
+                    }
+                    // The head is long gone: breaking the stream is all that can be said.
+                    Err(error) => return Some(Err(io::Error::other(error))),
+                },
+                () = &mut self.ping => {
+                    self.ping = next_ping(&self.ctx);
+                    return Some(Ok(wire::WATCH_PING));
+                }
+            }
+        }
+    }
+
+    /// The frame that tells a state, unless the client knows it already.
+    fn frame(&mut self, state: Vec<Option<Entry>>) -> Option<Bytes> {
+        let stamp = |entry: &Option<Entry>| match entry {
+            Some(entry) => entry.versionstamp,
+            None => Versionstamp::ZERO,
+        };
+        let stamps: Vec<_> = state.iter().map(stamp).collect();
+        let keys: Vec<_> = match &self.told {
+            None => state.into_iter().map(Some).collect(),
+            Some(told) if *told == stamps => return None,
+            Some(told) => {
+                let changes = state.into_iter().zip(told).zip(&stamps);
+                changes
+                    .map(|((entry, before), now)| (before != now).then_some(entry))
+                    .collect()
+            }
+        };
+        self.told = Some(stamps);
+        Some(wire::watch_frame(keys))
+    }
+}
