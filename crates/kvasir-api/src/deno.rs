@@ -14,12 +14,12 @@
 
 mod data_path;
 mod error;
-mod messages;
+pub mod messages;
 mod metadata;
 pub mod queue;
 pub mod token;
 mod watch;
-mod wire;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -78,9 +78,9 @@ impl Default for Settings {
 
 /// The dialect at one mount.
 #[derive(Clone)]
-pub struct Deno(Arc<Parts>);
+pub struct Deno(Arc<Inner>);
 
-struct Parts {
+struct Inner {
     ctx: Ctx,
     settings: Settings,
     databases: Databases,
@@ -93,7 +93,7 @@ impl Deno {
     pub fn new(ctx: Ctx, settings: Settings) -> Deno {
         let databases = Databases::new(ctx.system.clone());
         let tokens = DataTokens::new(&ctx, &settings);
-        Deno(Arc::new(Parts {
+        Deno(Arc::new(Inner {
             ctx,
             settings,
             databases,
@@ -105,14 +105,6 @@ impl Deno {
     /// The path of the request below this mount, if it is.
     fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
         path.strip_prefix(self.0.ctx.base.as_str())
-    }
-}
-
-impl std::ops::Deref for Deno {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
     }
 }
 
@@ -129,32 +121,52 @@ impl Dialect for Deno {
             // Other methods at the root are for whoever shows a page there.
             "" | "/" => method == Method::POST,
             _ => {
-                let first = path.strip_prefix('/').and_then(|rest| rest.split('/').next());
+                let first = path
+                    .strip_prefix('/')
+                    .and_then(|rest| rest.split('/').next());
                 matches!(first, Some("db" | DATA_PATH | "queue"))
             }
         }
     }
 
     fn routes(&self) -> Router {
-        let base = &self.ctx.base;
+        let base = &self.0.ctx.base;
         let data = format!("{base}/{DATA_PATH}/{{database}}");
         let root = if base.is_empty() { "/" } else { base };
         let mut routes = Router::new()
             .route(root, post(metadata::exchange_default))
             .route(&format!("{base}/db/{{database}}"), post(metadata::exchange))
-            .route(&format!("{data}/snapshot_read"), post(data_path::snapshot_read))
-            .route(&format!("{data}/atomic_write"), post(data_path::atomic_write))
+            .route(
+                &format!("{data}/snapshot_read"),
+                post(data_path::snapshot_read),
+            )
+            .route(
+                &format!("{data}/atomic_write"),
+                post(data_path::atomic_write),
+            )
             .route(&format!("{data}/watch"), post(watch::watch))
             .route(&format!("{base}/queue/{{database}}"), post(queue::enqueue))
-            .route(&format!("{base}/queue/{{database}}/pull"), post(queue::pull))
+            .route(
+                &format!("{base}/queue/{{database}}/pull"),
+                post(queue::pull),
+            )
             .route(&format!("{base}/queue/{{database}}/ack"), post(queue::ack))
-            .route(&format!("{base}/queue/{{database}}/fail"), post(queue::fail))
-            .route(&format!("{base}/queue/{{database}}/extend"), post(queue::extend))
-            .route(&format!("{base}/queue/{{database}}/stream"), get(queue::stream));
+            .route(
+                &format!("{base}/queue/{{database}}/fail"),
+                post(queue::fail),
+            )
+            .route(
+                &format!("{base}/queue/{{database}}/extend"),
+                post(queue::extend),
+            )
+            .route(
+                &format!("{base}/queue/{{database}}/stream"),
+                get(queue::stream),
+            );
         if !base.is_empty() {
             routes = routes.route(&format!("{base}/"), post(metadata::exchange_default));
         }
-        finish(routes.with_state(self.clone()))
+        finish(routes.with_state(Arc::clone(&self.0)))
     }
 
     fn render(&self, error: &ApiError, _request: &RequestInfo) -> Response {
@@ -163,7 +175,7 @@ impl Dialect for Deno {
 
     fn background(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let ctx = &self.ctx;
+            let ctx = &self.0.ctx;
             loop {
                 let now = ctx.clock.now();
                 if let Err(error) = crate::queue::release_expired(ctx.store(), now).await {

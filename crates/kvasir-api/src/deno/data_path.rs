@@ -12,7 +12,7 @@ use kvasir_kv::{Key, Keyspace, Mutation, Outcome, SnapshotRead, UnixMillis};
 use uuid::Uuid;
 
 use super::token::Session;
-use super::{Deno, error, wire};
+use super::{Inner, error, wire};
 use crate::body;
 use crate::error::ApiError;
 use crate::queue::Queue;
@@ -39,7 +39,7 @@ pub(super) struct Admitted {
 ///
 /// 400 for a missing or unknown version or id, 401 for the token.
 pub(super) async fn admit(
-    deno: &Deno,
+    deno: &Inner,
     database: &str,
     headers: &HeaderMap,
 ) -> Result<Admitted, ApiError> {
@@ -78,7 +78,7 @@ pub(super) async fn admit(
     Ok(Admitted { session, version })
 }
 
-impl Deno {
+impl Inner {
     pub(super) fn keyspace(&self, session: &Session) -> Keyspace {
         // The mount's own keyspace has its prefix made already.
         if *self.ctx.keyspace.name() == session.database {
@@ -95,7 +95,7 @@ fn protobuf(message: Bytes) -> Response {
 
 /// `POST .../snapshot_read`: several ranges from one snapshot.
 pub(super) async fn snapshot_read(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -133,7 +133,7 @@ pub(super) fn refused(verb: Verb) -> ApiError {
 
 /// `POST .../atomic_write`: checks, mutations and messages, all or nothing.
 pub(super) async fn atomic_write(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     headers: HeaderMap,
     body: Body,

@@ -22,9 +22,7 @@ pub(super) fn render(error: &ApiError) -> Response {
 pub(super) fn from_store(error: kvasir_kv::Error) -> ApiError {
     use kvasir_kv::Error;
     match error {
-        Error::TooLarge { .. } | Error::TooMany { .. } => {
-            ApiError::bad_request(error.to_string())
-        }
+        Error::TooLarge { .. } | Error::TooMany { .. } => ApiError::bad_request(error.to_string()),
         // Repeating would apply the write a second time if it was applied.
         Error::OutcomeUnknown(source) => ApiError::new(
             StatusCode::CONFLICT,

@@ -4,6 +4,11 @@
 //! Byte fields are [`Bytes`], so that keys and values are slices of the request and not copies.
 //! Numbers are checked in [`super::wire`]; enums are plain `i32` until then.
 
+#![expect(
+    missing_docs,
+    reason = "the field table of the protocol says what these are"
+)]
+
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};

@@ -1,5 +1,7 @@
 //! The metadata exchange: an access token for a data token and the address of the data path.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -8,7 +10,7 @@ use kvasir_auth::Verb;
 use kvasir_kv::{Key, Keyspace, KeyspaceName, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::{DATA_PATH, Deno, error};
+use super::{DATA_PATH, Inner, error};
 use crate::body;
 use crate::context::Caller;
 use crate::databases::Database;
@@ -46,17 +48,24 @@ struct Endpoint {
 
 /// `POST /`: the exchange for the database `default`.
 pub(super) async fn exchange_default(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    answer(&deno, KeyspaceName::default_database(), &info, &headers, body).await
+    answer(
+        &deno,
+        KeyspaceName::default_database(),
+        &info,
+        &headers,
+        body,
+    )
+    .await
 }
 
 /// `POST /db/{database}`: the exchange for another database.
 pub(super) async fn exchange(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
@@ -71,7 +80,7 @@ pub(super) fn database_name(text: &str) -> Result<KeyspaceName, ApiError> {
 }
 
 async fn answer(
-    deno: &Deno,
+    deno: &Inner,
     name: KeyspaceName,
     info: &RequestInfo,
     headers: &HeaderMap,
@@ -142,7 +151,7 @@ fn choose_version(body: &[u8]) -> Result<u64, ApiError> {
 
 /// The database; made at its first use if the caller may make databases.
 pub(super) async fn find(
-    deno: &Deno,
+    deno: &Inner,
     caller: &Caller,
     name: &KeyspaceName,
 ) -> Result<Database, ApiError> {
@@ -157,7 +166,8 @@ pub(super) async fn find(
         )));
     }
     let made = deno.databases.create(name).await;
-    made.map(|(database, _)| database).map_err(error::from_store)
+    made.map(|(database, _)| database)
+        .map_err(error::from_store)
 }
 
 /// An absolute URL, as the client reached this server.

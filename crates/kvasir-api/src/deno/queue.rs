@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -30,7 +31,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
 use super::metadata::{database_name, find};
-use super::{Deno, error, wire};
+use super::{Inner, error, wire};
 use crate::body;
 use crate::context::Caller;
 use crate::error::ApiError;
@@ -140,7 +141,7 @@ struct Consumer {
 }
 
 async fn consumer(
-    deno: &Deno,
+    deno: &Inner,
     database: &str,
     info: &RequestInfo,
     headers: &HeaderMap,
@@ -193,7 +194,7 @@ fn at_once(asked: Option<usize>, default: usize) -> Result<usize, ApiError> {
 /// `POST /queue/{database}`: enqueues one message. Without `backoffMs` it is tried again five times,
 /// with `[]` never.
 pub(super) async fn enqueue(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
@@ -206,7 +207,10 @@ pub(super) async fn enqueue(
 
     let now_micros = deno.ctx.clock.now_micros();
     let write = AtomicWrite::new();
-    let outcome = consumer.queue.commit(write, vec![message], now_micros).await;
+    let outcome = consumer
+        .queue
+        .commit(write, vec![message], now_micros)
+        .await;
 
     match outcome.map_err(error::from_store)? {
         Outcome::Committed(done) => Ok(json(&serde_json::json!({
@@ -232,10 +236,7 @@ fn new_message(asked: &Enqueued<'_>, now: UnixMillis) -> Result<NewMessage, ApiE
         ));
     }
     if !(0..=wire::DELAY_MS_MAX).contains(&asked.delay_ms) {
-        return bad(format!(
-            "`delayMs` is between 0 and {}",
-            wire::DELAY_MS_MAX
-        ));
+        return bad(format!("`delayMs` is between 0 and {}", wire::DELAY_MS_MAX));
     }
     let backoff_ms = asked.backoff_ms.clone().unwrap_or_else(backoff_default_ms);
     let too_long = |step: &u32| *step > wire::BACKOFF_STEP_MS_MAX;
@@ -269,7 +270,7 @@ fn new_message(asked: &Enqueued<'_>, now: UnixMillis) -> Result<NewMessage, ApiE
 
 /// `POST /queue/{database}/pull`: leases messages, waiting up to `waitMs` for a first one.
 pub(super) async fn pull(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
@@ -312,7 +313,7 @@ pub(super) async fn pull(
 
 /// Waits until there may be a message, at most until `until`.
 async fn wait(
-    deno: &Deno,
+    deno: &Inner,
     queue: &Queue,
     changes: &mut ChangeStream,
     until: UnixMillis,
@@ -333,7 +334,7 @@ async fn wait(
 
 /// `POST /queue/{database}/ack`: these messages are done.
 pub(super) async fn ack(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
@@ -351,7 +352,7 @@ pub(super) async fn ack(
 
 /// `POST /queue/{database}/fail`: these messages are to be delivered again, by their schedule.
 pub(super) async fn fail(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
@@ -369,7 +370,7 @@ pub(super) async fn fail(
 
 /// `POST /queue/{database}/extend`: these leases last `leaseMs` from now.
 pub(super) async fn extend(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
@@ -396,7 +397,9 @@ fn receipts(asked: &Receipts) -> Result<Vec<Receipt>, ApiError> {
     let parsed = asked.receipts.iter().map(|receipt| {
         receipt
             .parse()
-            .map_err(|error: crate::queue::ParseReceiptError| ApiError::bad_request(error.to_string()))
+            .map_err(|error: crate::queue::ParseReceiptError| {
+                ApiError::bad_request(error.to_string())
+            })
     });
     parsed.collect()
 }
@@ -412,7 +415,7 @@ impl Finished {
 /// once; finishing one lets the next one through. While the connection lasts the leases of its
 /// messages are extended, so a handler may take as long as it needs.
 pub(super) async fn stream(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     query: Result<Query<Streamed>, axum::extract::rejection::QueryRejection>,
     axum::Extension(info): axum::Extension<RequestInfo>,
@@ -438,12 +441,16 @@ pub(super) async fn stream(
         }
     });
     let content_type = HeaderValue::from_static("application/x-ndjson");
-    Ok(([(header::CONTENT_TYPE, content_type)], Body::from_stream(lines)).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, content_type)],
+        Body::from_stream(lines),
+    )
+        .into_response())
 }
 
 /// One consumer that listens.
 struct Feed {
-    deno: Deno,
+    deno: Arc<Inner>,
     consumer: Consumer,
     max: usize,
     lease_ms: i64,
@@ -454,7 +461,7 @@ struct Feed {
     blank: Sleep,
 }
 
-fn sleep(deno: &Deno, ms: i64) -> Sleep {
+fn sleep(deno: &Inner, ms: i64) -> Sleep {
     let clock = &deno.ctx.clock;
     clock.sleep_until(UnixMillis(clock.now().0.saturating_add(ms)))
 }

@@ -118,7 +118,11 @@ impl DataTokens {
             .filter(|grant| covers(grant, self.ctx.dialect, &database.name, now))
             .map(|grant| Granted {
                 prefix: BASE64URL_NOPAD.encode(grant.prefix.as_bytes()),
-                verbs: grant.verbs.iter().map(|verb| verb.name().to_owned()).collect(),
+                verbs: grant
+                    .verbs
+                    .iter()
+                    .map(|verb| verb.name().to_owned())
+                    .collect(),
                 until: grant.expires_at.map(|at| at.0),
             })
             .collect();
@@ -163,7 +167,8 @@ impl DataTokens {
         let session = self.judge(claims, now).await?.map(Arc::new);
         match &session {
             Some(session) => {
-                self.remembered.insert(token.to_owned(), Arc::clone(session));
+                self.remembered
+                    .insert(token.to_owned(), Arc::clone(session));
             }
             None => {
                 self.remembered.remove(token);
@@ -252,9 +257,12 @@ impl DataTokens {
         let place = Key::from_strings(["settings", "deno", "data-token-key"]);
         for _ in 0..2 {
             if let Some(entry) = system.get(&place).await? {
-                return entry.value.bytes.as_ref().try_into().map_err(|_| {
-                    Error::Corrupt("the key that seals data tokens".to_owned())
-                });
+                return entry
+                    .value
+                    .bytes
+                    .as_ref()
+                    .try_into()
+                    .map_err(|_| Error::Corrupt("the key that seals data tokens".to_owned()));
             }
             let mut key = [0; 32];
             getrandom::fill(&mut key).map_err(|error| Error::unavailable(error.to_string()))?;

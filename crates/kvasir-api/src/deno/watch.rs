@@ -2,6 +2,8 @@
 
 use std::io;
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +15,7 @@ use kvasir_kv::clock::Sleep;
 use kvasir_kv::{Entry, UnixMillis, Versionstamp, WatchStream};
 
 use super::data_path::{Admitted, admit, refused};
-use super::{Deno, wire};
+use super::{Inner, wire};
 use crate::body;
 use crate::context::Ctx;
 use crate::error::ApiError;
@@ -26,7 +28,7 @@ const PING_MS: i64 = 5_000;
 /// The stream ends when the server shuts down or the data token holds no more; clients then come
 /// back with a newer one.
 pub(super) async fn watch(
-    State(deno): State<Deno>,
+    State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -45,7 +47,9 @@ pub(super) async fn watch(
     }
 
     let states = if keys.is_empty() {
-        stream::iter([Ok(Vec::new())]).chain(stream::pending()).boxed()
+        stream::iter([Ok(Vec::new())])
+            .chain(stream::pending())
+            .boxed()
     } else {
         deno.keyspace(&session).watch(&keys)
     };

@@ -434,10 +434,12 @@ pub fn watch(body: Bytes) -> Result<Vec<Key>, ApiError> {
     for proto::WatchKey { key } in &message.keys {
         fits("watched key", key.len(), KEY_BYTES_MAX)?;
     }
-    let keys = message.keys.into_iter().map(|watched| Key::new(watched.key));
+    let keys = message
+        .keys
+        .into_iter()
+        .map(|watched| Key::new(watched.key));
     Ok(keys.collect())
 }
-
 
 /// One frame of a watch: its length, then for each key the entry if it changed. `None` in the outer
 /// option means that a key is as it was in the frame before.

@@ -97,8 +97,10 @@ fn part_from_typed(json: &Json) -> Result<Part, KeyError> {
 }
 
 fn finite(json: &Json) -> Result<Part, KeyError> {
-    json.as_f64()
-        .map_or_else(|| wrong("a number is out of range"), |number| Ok(Part::Number(number)))
+    json.as_f64().map_or_else(
+        || wrong("a number is out of range"),
+        |number| Ok(Part::Number(number)),
+    )
 }
 
 fn bigint(json: &Json) -> Result<Part, KeyError> {
@@ -113,7 +115,9 @@ fn bigint(json: &Json) -> Result<Part, KeyError> {
 
 fn bytes(json: &Json) -> Result<Vec<u8>, KeyError> {
     let text = json.as_str().unwrap_or("!").as_bytes();
-    let decoded = BASE64URL_NOPAD.decode(text).or_else(|_| BASE64.decode(text));
+    let decoded = BASE64URL_NOPAD
+        .decode(text)
+        .or_else(|_| BASE64.decode(text));
     decoded.or_else(|_| wrong("bytes are written as base64"))
 }
 
