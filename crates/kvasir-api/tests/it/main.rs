@@ -2,6 +2,7 @@
 //! contracts.
 
 mod accounts;
+mod deno;
 mod kopano;
 mod support;
 

@@ -1,0 +1,11 @@
+//! The Deno dialect, line by line of the contract's checklist. Expectations come from the KV
+//! Connect protocol text and from what denokv 0.14, Deno 2.9 and `@deno/kv` 0.14 send and accept.
+
+mod client;
+mod metadata;
+mod queues;
+mod reads;
+mod tokens;
+mod values;
+mod watches;
+mod writes;
