@@ -130,7 +130,7 @@ async fn a_suffix_key_can_be_watched() {
     let suffixed = mutation(proto::M_SET_SUFFIX_VERSIONSTAMPED_KEY, &prefix, 3, "x");
     let stamp = client.apply(vec![suffixed]).await;
     let whole = key(&["log", &data_encoding::HEXLOWER.encode(&stamp)]);
-    let mut watch = Watching::of(&client, &[whole.clone()]).await;
+    let mut watch = Watching::of(&client, std::slice::from_ref(&whole)).await;
     assert_eq!(watch.seen().await, ["x"]);
     client.apply(vec![delete(&whole)]).await;
     assert_eq!(watch.seen().await, ["-"]);
@@ -160,7 +160,7 @@ async fn a_watch_of_nothing_is_one_frame_and_pings() {
 async fn the_last_state_always_arrives() {
     let client = Client::new().await;
     let a = key(&["a"]);
-    let mut watch = Watching::of(&client, &[a.clone()]).await;
+    let mut watch = Watching::of(&client, std::slice::from_ref(&a)).await;
     assert_eq!(watch.seen().await, ["-"]);
     let writer = {
         let client = client.clone();
