@@ -208,7 +208,14 @@ impl Queue {
         for (place, message) in (0u16..).zip(messages) {
             self.enqueue(message, now_micros, place, &mut theirs)?;
         }
-        self.data.commit_with(write, &self.keyspace, theirs).await
+        self.commit_both(write, theirs).await
+    }
+
+    /// A write to the database and one to the queue as one commit.
+    async fn commit_both(&self, data: AtomicWrite, queue: AtomicWrite) -> Result<Outcome> {
+        let write = self.data.stored_write(data)?;
+        let write = write.and(self.keyspace.stored_write(queue)?);
+        self.data.store().commit(write).await
     }
 
     fn enqueue(
@@ -475,7 +482,7 @@ impl Queue {
                 .push(Mutation::set(self.due_key(state.due_ms, id), nothing()))
                 .push(Mutation::set(entry.key, state.to_value()));
         }
-        let outcome = self.keyspace.commit_with(write, &self.data, data).await?;
+        let outcome = self.commit_both(data, write).await?;
         Ok(outcome.committed().is_some())
     }
 
