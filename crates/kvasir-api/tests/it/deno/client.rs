@@ -185,7 +185,12 @@ pub(super) fn below(prefix: &Bytes, limit: i32) -> proto::ReadRange {
     range(&with_byte(prefix, 0), &with_byte(prefix, 0xff), limit)
 }
 
-pub(super) fn mutation(kind: i32, key: &Bytes, encoding: i32, data: impl Into<Bytes>) -> proto::Mutation {
+pub(super) fn mutation(
+    kind: i32,
+    key: &Bytes,
+    encoding: i32,
+    data: impl Into<Bytes>,
+) -> proto::Mutation {
     proto::Mutation {
         key: key.clone(),
         value: Some(proto::KvValue {
