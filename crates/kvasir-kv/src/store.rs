@@ -150,7 +150,8 @@ pub struct Page {
 /// What a follower of [`Store::changes`] is told at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The newest commit in it.
+    /// The newest commit in it. Commits are told whole: whoever was told this one was told all
+    /// changes of the range up to it.
     pub versionstamp: Versionstamp,
     /// Changed keys of the range, each with whether an entry is there afterwards, in commit order.
     pub keys: Vec<(Key, bool)>,

@@ -87,26 +87,22 @@ impl Hub {
         if !self.is_watched() {
             return;
         }
+        let changes: Vec<(&Key, bool)> = changes.into_iter().collect();
         let state = self.lock();
-        let mut touched = Touched::new(state.followers.len());
-        for (key, present) in changes {
+        for (key, _) in &changes {
             for watcher in state
                 .watchers
-                .get(key)
+                .get(*key)
                 .into_iter()
                 .flat_map(BTreeMap::values)
             {
                 watcher.notify_one();
             }
-            for (place, follower) in state.followers.iter().enumerate() {
-                if follower.range.contains(key) {
-                    follower.push(key, present, versionstamp, &self.metrics);
-                    touched.mark(place);
-                }
-            }
         }
-        for place in touched.places() {
-            state.followers[place].signal.notify_one();
+        for follower in &state.followers {
+            if follower.push(&changes, versionstamp, &self.metrics) {
+                follower.signal.notify_one();
+            }
         }
     }
 
@@ -254,24 +250,6 @@ impl Hub {
     }
 }
 
-/// Which followers got something from one publication.
-struct Touched(Vec<bool>);
-
-impl Touched {
-    fn new(followers: usize) -> Touched {
-        Touched(vec![false; followers])
-    }
-
-    fn mark(&mut self, place: usize) {
-        self.0[place] = true;
-    }
-
-    fn places(&self) -> impl Iterator<Item = usize> {
-        let marked = self.0.iter().enumerate();
-        marked.filter_map(|(place, touched)| touched.then_some(place))
-    }
-}
-
 /// The registration of a watch; dropping it ends it.
 #[derive(Debug)]
 struct Watcher {
@@ -300,16 +278,13 @@ impl Drop for Watcher {
     }
 }
 
-/// The version of an entry that a receiver knows, and when it expires.
-type Seen = (Versionstamp, Option<UnixMillis>);
-
 /// A watch between two items.
 struct Watch {
     watcher: Watcher,
     clock: Arc<dyn Clock>,
     read: WatchRead,
-    /// What the receiver knows of each key.
-    last: Option<Vec<Option<Seen>>>,
+    /// What the receiver knows: the version of each key, and when it expires.
+    last: Option<Vec<Option<(Versionstamp, Option<UnixMillis>)>>>,
     /// The nearest expiry among the entries that the receiver knows.
     expires_at: Option<UnixMillis>,
 }
@@ -371,20 +346,32 @@ struct Queue {
 }
 
 impl Follower {
-    fn push(&self, key: &Key, present: bool, stamp: Versionstamp, metrics: &StoreMetrics) {
+    /// Queues what concerns this follower, and says whether anything did. All of it in one piece:
+    /// a follower must never be told half of a commit under the whole one's versionstamp.
+    fn push(&self, changes: &[(&Key, bool)], stamp: Versionstamp, metrics: &StoreMetrics) -> bool {
+        let mut concerned = changes
+            .iter()
+            .filter(|(key, _)| self.range.contains(key))
+            .peekable();
+        if concerned.peek().is_none() {
+            return false;
+        }
         let mut queue = self.lock();
         queue.changes.versionstamp = stamp;
-        let full = queue.changes.keys.len() >= FOLLOWER_KEYS_MAX
-            || queue.bytes + key.len() > FOLLOWER_BYTES_MAX;
-        if full {
-            // From here the follower has to read the range anyway, so nothing before matters.
-            metrics.follower_overflows.inc();
-            queue.changes.keys.clear();
-            queue.changes.missed = true;
-            queue.bytes = 0;
+        for (key, present) in concerned {
+            let full = queue.changes.keys.len() >= FOLLOWER_KEYS_MAX
+                || queue.bytes + key.len() > FOLLOWER_BYTES_MAX;
+            if full {
+                // From here the follower has to read the range anyway, so nothing before matters.
+                metrics.follower_overflows.inc();
+                queue.changes.keys.clear();
+                queue.changes.missed = true;
+                queue.bytes = 0;
+            }
+            queue.changes.keys.push(((*key).clone(), *present));
+            queue.bytes += key.len();
         }
-        queue.changes.keys.push((key.clone(), present));
-        queue.bytes += key.len();
+        true
     }
 
     /// Says that changes are missing, instead of telling them.

@@ -329,6 +329,7 @@ macro_rules! conformance_suite {
                     deletions_are_told_as_absence,
                     only_the_range_is_told,
                     every_commit_after_the_first_poll_is_told,
+                    a_commit_is_told_whole,
                     a_follower_that_is_too_slow_is_told_so,
                     sweeps_are_told,
                     ingests_are_told,

@@ -115,6 +115,45 @@ pub async fn every_commit_after_the_first_poll_is_told(bed: Bed) {
     assert_eq!(told.len(), 8 * 20);
 }
 
+/// A follower may stop after any item and go on from its versionstamp.
+pub async fn a_commit_is_told_whole(bed: Bed) {
+    let mut changes = bed.follow(everything()).await;
+    let store = bed.store().clone();
+    let writer = tokio::spawn(async move {
+        for n in 0..300 {
+            let text = n.to_string();
+            let sets = ["a", "b", "c", "d"].map(|name| set(name, &text));
+            let write = AtomicWrite {
+                mutations: sets.into(),
+                ..AtomicWrite::default()
+            };
+            store.commit(write).await.expect("the write is legal");
+        }
+        store.versionstamp().await.expect("the store can be read")
+    });
+    let whole = |item: Changes| {
+        let times = |name: &str| item.keys.iter().filter(|(k, _)| *k == key(name)).count();
+        let each = ["a", "b", "c", "d"].map(times);
+        assert!(
+            each[0] > 0 && each.iter().all(|&n| n == each[0]),
+            "part of a commit: {each:?}"
+        );
+        item.versionstamp
+    };
+    // Reads while the writer writes, then goes on to the end.
+    tokio::pin!(writer);
+    let mut told = Versionstamp::ZERO;
+    let last = loop {
+        tokio::select! {
+            item = next(&mut changes) => told = whole(item),
+            last = &mut writer => break last.expect("the writer does not panic"),
+        }
+    };
+    while told < last {
+        told = whole(next(&mut changes).await);
+    }
+}
+
 /// And then goes on.
 pub async fn a_follower_that_is_too_slow_is_told_so(bed: Bed) {
     let mut changes = bed.follow(everything()).await;
