@@ -1,33 +1,32 @@
-//! Many clients at once on one store, and the history of what they saw.
+//! Many clients at once on one store, judged by what they saw.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kvasir_kv::{Clock, Store};
 
-use crate::history::{History, Recorder};
+use crate::history::{Recorder, Report, Violation};
 use crate::workload::{Client, followed_ranges, watched_keys};
 
 /// How many clients, as the reliability tests of the specification have it.
 pub const CLIENTS: u32 = 16;
 
-/// How long a change may take to reach a watcher. Backends shared by several processes poll.
-const WATCH_DELAY: Duration = Duration::from_millis(500);
-
-/// Lets [`CLIENTS`] clients do `operations` each, watched and followed, and returns the history
-/// with a last read of everything.
+/// Lets [`CLIENTS`] clients do `operations` each, watched and followed, and judges the history.
 ///
 /// The store has to be empty, and `clock`, by which it goes, to stand still.
+///
+/// # Errors
+///
+/// What the history violates.
 ///
 /// # Panics
 ///
 /// If the store fails otherwise than a history can tell.
-pub async fn record(
+pub async fn judge(
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     seed: u64,
     operations: u32,
-) -> History {
+) -> Result<Report, Violation> {
     let recorder = Recorder::new(store, clock);
     for keys in watched_keys() {
         recorder.watch(keys).await;
@@ -49,7 +48,7 @@ pub async fn record(
     for client in clients {
         client.await.expect("clients do not panic");
     }
-    recorder.finish(WATCH_DELAY).await
+    recorder.finish().await
 }
 
 /// One operation of a client.

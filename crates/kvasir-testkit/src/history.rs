@@ -28,7 +28,8 @@ use kvasir_kv::{
 };
 
 pub use check::{Report, Violation};
-pub use record::{Recorder, Recording};
+pub(crate) use record::answer;
+pub use record::{Recorder, Recording, SETTLE_DEADLINE};
 
 use crate::model::{Model, Refusal};
 

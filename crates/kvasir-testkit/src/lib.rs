@@ -21,6 +21,7 @@
 //! ```
 
 pub mod conformance;
+pub mod crash;
 pub mod crowd;
 pub mod databases;
 pub mod effort;

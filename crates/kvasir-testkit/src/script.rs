@@ -286,9 +286,13 @@ impl State {
     /// The text with versionstamps replaced by the places of their commits.
     fn without_stamps(&self, mut text: String) -> String {
         for (place, stamp) in self.stamps.iter().enumerate() {
-            let stamp = stamp.to_string();
-            if text.contains(&stamp) {
-                text = text.replace(&stamp, &format!("#{place}"));
+            // A key that is no tuple is shown in hexadecimal, the digits of its stamp too.
+            let digits = stamp.to_string();
+            let twice = data_encoding::HEXLOWER.encode(digits.as_bytes());
+            for shown in [digits, twice] {
+                if text.contains(&shown) {
+                    text = text.replace(&shown, &format!("#{place}"));
+                }
             }
         }
         text

@@ -13,3 +13,21 @@ fn memory_agrees_with_the_model() {
 fn embedded_agrees_with_memory() {
     agree(12, async || Some(beds::embedded().await), beds::memory);
 }
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn sqlite_agrees_with_memory() {
+    agree(12, async || Some(beds::sqlite().await), beds::memory);
+}
+
+#[cfg(feature = "sql")]
+#[test]
+fn mariadb_agrees_with_memory() {
+    agree(6, beds::mariadb, beds::memory);
+}
+
+#[cfg(feature = "sql")]
+#[test]
+fn postgres_agrees_with_memory() {
+    agree(6, beds::postgres, beds::memory);
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvasir_testkit::conformance::Bed;
-use kvasir_testkit::crowd::record;
+use kvasir_testkit::crowd::judge;
 use kvasir_testkit::effort::Effort;
 
 use crate::beds;
@@ -12,8 +12,7 @@ async fn check(bed: Bed, operations: u32) {
     let effort = Effort::from_env();
     let operations = effort.times(operations);
     let clock = Arc::new(bed.clock.clone());
-    let history = record(bed.store().clone(), clock, effort.seed, operations).await;
-    match history.check() {
+    match judge(bed.store().clone(), clock, effort.seed, operations).await {
         Ok(report) => assert!(report.commits > 0 && report.observations > 0, "{report:?}"),
         Err(violation) => panic!("KVASIR_TEST_SEED={}: {violation}", effort.seed),
     }
@@ -27,4 +26,34 @@ async fn memory_keeps_its_promises_to_many_clients() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn embedded_keeps_its_promises_to_many_clients() {
     check(beds::embedded().await, 60).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_its_promises_to_many_clients() {
+    check(beds::sqlite().await, 60).await;
+}
+
+#[cfg(feature = "sql")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_keeps_its_promises_to_many_clients() {
+    if let Some(bed) = beds::mariadb().await {
+        check(bed, 30).await;
+    }
+}
+
+#[cfg(feature = "sql")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn galera_keeps_its_promises_to_many_clients() {
+    if let Some(bed) = beds::galera().await {
+        check(bed, 30).await;
+    }
+}
+
+#[cfg(feature = "sql")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_its_promises_to_many_clients() {
+    if let Some(bed) = beds::postgres().await {
+        check(bed, 30).await;
+    }
 }

@@ -7,9 +7,5 @@ mod cases;
 mod cluster;
 mod conformance;
 #[cfg(feature = "embedded")]
-mod damaged_records;
-#[cfg(feature = "embedded")]
 mod faults;
-#[cfg(feature = "embedded")]
-mod full_disk;
 mod histories;

@@ -2,18 +2,25 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use kvasir_kv::{
-    AtomicWrite, Clock, Error, Key, KeyRange, Outcome, Result, Snapshot, SnapshotRead, Store,
+    AtomicWrite, Clock, Error, Key, KeyRange, Outcome, RangeRead, Snapshot, SnapshotRead, Store,
     UnixMillis,
 };
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
-use super::{Action, Answer, FollowLog, History, Operation, Tick, WatchLog};
+use super::{Action, Answer, FollowLog, History, Operation, Report, Tick, Violation, WatchLog};
 use crate::model::Refusal;
 use crate::wait::{DEADLINE, within};
+
+/// How long watchers and followers may take to show the last state.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Pause between two judgements of a history whose streams may not have settled.
+const JUDGE_EVERY: Duration = Duration::from_millis(50);
 
 /// A history in the making. Clones write into the same one.
 #[derive(Clone, Debug, Default)]
@@ -68,9 +75,8 @@ pub struct Recorder {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     recording: Recording,
-    /// Turns true when everything is quiet and watches and followers are to end.
-    quiet: Arc<watch::Sender<bool>>,
-    streams: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Watches and followers. Dropping the last clone ends them.
+    streams: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Recorder {
@@ -80,7 +86,6 @@ impl Recorder {
             store,
             clock,
             recording: Recording::new(),
-            quiet: Arc::new(watch::Sender::new(false)),
             streams: Arc::default(),
         }
     }
@@ -90,7 +95,7 @@ impl Recorder {
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn commit(&self, client: u32, write: AtomicWrite) -> Result<Outcome> {
+    pub async fn commit(&self, client: u32, write: AtomicWrite) -> kvasir_kv::Result<Outcome> {
         let (invoked, now) = (self.recording.tick(), self.clock.now());
         let result = self.store.commit(write.clone()).await;
         let answer = answer(&result);
@@ -114,7 +119,7 @@ impl Recorder {
     /// # Errors
     ///
     /// Those of the store; such a read is not written down.
-    pub async fn read(&self, client: u32, read: SnapshotRead) -> Result<Snapshot> {
+    pub async fn read(&self, client: u32, read: SnapshotRead) -> kvasir_kv::Result<Snapshot> {
         let (invoked, now) = (self.recording.tick(), self.clock.now());
         let snapshot = self.store.read(read.clone()).await?;
         let returned = self.recording.tick();
@@ -130,44 +135,40 @@ impl Recorder {
     }
 
     /// Watches keys until [`Recorder::finish`]. Returns after the first item.
+    ///
+    /// # Panics
+    ///
+    /// If the watch does not begin.
     pub async fn watch(&self, keys: Vec<Key>) {
         let opened = self.recording.tick();
-        let mut log = WatchLog {
-            keys: keys.clone(),
-            opened,
-            opened_at: self.clock.now(),
-            items: Vec::new(),
-            settled: false,
+        let place = {
+            let mut history = self.recording.history();
+            history.watches.push(WatchLog {
+                keys: keys.clone(),
+                opened,
+                opened_at: self.clock.now(),
+                items: Vec::new(),
+                settled: true,
+            });
+            history.watches.len() - 1
         };
         let mut stream = self.store.watch(keys);
         let first = within(DEADLINE, "the first item of a watch", stream.next()).await;
         let first = first.expect("a watch begins with an item");
-        self.push_item(&mut log, first.expect("the store can be read"));
+        self.push_item(place, first.expect("the store can be read"));
 
         let recorder = self.clone();
-        let mut quiet = self.quiet.subscribe();
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    biased;
-                    item = stream.next() => match item {
-                        Some(Ok(item)) => recorder.push_item(&mut log, item),
-                        Some(Err(_)) | None => break,
-                    },
-                    _ = quiet.wait_for(|quiet| *quiet) => {
-                        log.settled = true;
-                        break;
-                    }
-                }
+        self.spawn(async move {
+            while let Some(Ok(item)) = stream.next().await {
+                recorder.push_item(place, item);
             }
-            recorder.recording.history().watches.push(log);
+            recorder.recording.history().watches[place].settled = false;
         });
-        self.streams.lock().expect("no panic while held").push(task);
     }
 
-    fn push_item(&self, log: &mut WatchLog, item: Vec<Option<kvasir_kv::Entry>>) {
-        log.items
-            .push((self.recording.tick(), self.clock.now(), item));
+    fn push_item(&self, place: usize, item: Vec<Option<kvasir_kv::Entry>>) {
+        let item = (self.recording.tick(), self.clock.now(), item);
+        self.recording.history().watches[place].items.push(item);
     }
 
     /// Follows a range until [`Recorder::finish`]. Returns after the first poll.
@@ -175,60 +176,72 @@ impl Recorder {
         let opened = self.recording.tick();
         let mut stream = self.store.changes(range.clone());
         let first = futures_util::poll!(stream.next());
-        let mut log = FollowLog {
-            range,
-            opened,
-            polled: self.recording.tick(),
-            items: Vec::new(),
-            settled: false,
+        let place = {
+            let mut history = self.recording.history();
+            history.follows.push(FollowLog {
+                range,
+                opened,
+                polled: self.recording.tick(),
+                items: Vec::new(),
+                settled: true,
+            });
+            history.follows.len() - 1
         };
-        if let std::task::Poll::Ready(Some(changes)) = first {
-            log.items.push((self.recording.tick(), changes));
+        if let Poll::Ready(Some(changes)) = first {
+            self.push_changes(place, changes);
         }
         let recorder = self.clone();
-        let mut quiet = self.quiet.subscribe();
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    biased;
-                    changes = stream.next() => match changes {
-                        Some(changes) => log.items.push((recorder.recording.tick(), changes)),
-                        None => break,
-                    },
-                    _ = quiet.wait_for(|quiet| *quiet) => {
-                        log.settled = true;
-                        break;
-                    }
-                }
+        self.spawn(async move {
+            while let Some(changes) = stream.next().await {
+                recorder.push_changes(place, changes);
             }
-            recorder.recording.history().follows.push(log);
+            recorder.recording.history().follows[place].settled = false;
         });
-        self.streams.lock().expect("no panic while held").push(task);
     }
 
-    /// Reads everything once more, waits until the streams have nothing to tell, and gives the
-    /// history. `quiet_for` is how long a change may take to reach a watcher.
+    fn push_changes(&self, place: usize, changes: kvasir_kv::Changes) {
+        let item = (self.recording.tick(), changes);
+        self.recording.history().follows[place].items.push(item);
+    }
+
+    fn spawn(&self, stream: impl Future<Output = ()> + Send + 'static) {
+        let mut streams = self.streams.lock().expect("no panic while held");
+        streams.spawn(stream);
+    }
+
+    /// Reads everything once more and judges the history.
+    ///
+    /// Watchers and followers may still be on their way to the last state, and nothing tells when
+    /// nothing more will come. So a bad history is judged again until the streams have had
+    /// [`SETTLE_DEADLINE`]; a good one is done at once.
+    ///
+    /// # Errors
+    ///
+    /// What the history violates in the end.
     ///
     /// # Panics
     ///
     /// If the store cannot be read.
-    pub async fn finish(self, quiet_for: std::time::Duration) -> History {
+    pub async fn finish(self) -> Result<Report, Violation> {
         let everything = KeyRange::starting_with(&Key::default());
-        let read = SnapshotRead::range(kvasir_kv::RangeRead::new(everything, usize::MAX));
+        let read = SnapshotRead::range(RangeRead::new(everything, usize::MAX));
         self.read(u32::MAX, read)
             .await
             .expect("the store can be read");
 
-        // There is no signal for "nothing more will come"; a bounded pause stands for it. Too short
-        // a pause could only fail a good store, never pass a bad one.
-        tokio::time::sleep(quiet_for).await;
-        self.quiet.send_replace(true);
-        let streams = std::mem::take(&mut *self.streams.lock().expect("no panic while held"));
-        for stream in streams {
-            let ended = within(DEADLINE, "a stream ends", stream).await;
-            ended.expect("recording does not panic");
-        }
-        self.recording.so_far()
+        let begun = Instant::now();
+        let verdict = loop {
+            let verdict = self.recording.so_far().check();
+            if verdict.is_ok() || begun.elapsed() >= SETTLE_DEADLINE {
+                break verdict;
+            }
+            tokio::time::sleep(JUDGE_EVERY).await;
+        };
+        self.streams
+            .lock()
+            .expect("no panic while held")
+            .abort_all();
+        verdict
     }
 
     /// The present time of day.
@@ -238,7 +251,7 @@ impl Recorder {
 }
 
 /// What an answer of the store means to the checker.
-pub(crate) fn answer(result: &Result<Outcome>) -> Answer {
+pub(crate) fn answer(result: &kvasir_kv::Result<Outcome>) -> Answer {
     match result {
         Ok(Outcome::Committed(committed)) => Answer::Committed(committed.clone()),
         Ok(Outcome::Conflict { failed }) => Answer::Conflict(failed.clone()),

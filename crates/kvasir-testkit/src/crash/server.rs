@@ -1,0 +1,1 @@
+//! Kills the real server while clients write through its REST dialect.
