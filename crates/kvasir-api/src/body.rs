@@ -2,10 +2,31 @@
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 
 use crate::error::ApiError;
+
+/// Why a body broke off: the client sent it too slowly. Listeners put it into the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body came too slowly")]
+pub struct TooSlow;
+
+/// The failure of a request whose body broke off.
+pub fn broken(error: &axum::Error) -> ApiError {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<TooSlow>() {
+            return ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_too_slow",
+                "the body came too slowly",
+            );
+        }
+        source = cause.source();
+    }
+    ApiError::bad_request("the body ended early")
+}
 
 /// Reads a whole body of at most `limit_bytes`.
 ///
@@ -13,7 +34,7 @@ use crate::error::ApiError;
 ///
 /// # Errors
 ///
-/// 413 above the limit, 400 if the body ends early or breaks.
+/// 413 above the limit, 408 if it comes too slowly, 400 if the body ends early or breaks.
 pub async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result<Bytes, ApiError> {
     let too_large =
         || ApiError::too_large(format!("the body is over the limit of {limit_bytes} bytes"));
@@ -27,7 +48,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::bad_request("the body ended early"))?;
+        let frame = frame.map_err(|error| broken(&error))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };

@@ -117,9 +117,7 @@ impl Site {
 
     /// Answers one request. Never fails: every error is rendered.
     pub async fn handle(&self, request: Request<Body>, info: RequestInfo) -> Response {
-        let path = request.uri().path();
-        let mut mounts = self.mounts.iter();
-        let mount = mounts.find(|mount| mount.dialect.claims(request.method(), path));
+        let mount = self.mount_of(request.method(), request.uri().path());
         let id = info.id.header();
         let too_soon = self
             .access
@@ -134,6 +132,30 @@ impl Site {
         };
         response.headers_mut().insert(REQUEST_ID, id);
         response
+    }
+
+    /// The answer to a request that is refused before its dialect sees it, in the shape of the
+    /// dialect that would have served it.
+    pub fn refuse(&self, error: ApiError, info: &RequestInfo) -> Response {
+        let mut response = match self.mount_of(&info.method, info.uri.path()) {
+            None => plain(&error),
+            Some(mount) => mount.rendered(error.into_response(), info),
+        };
+        response
+            .headers_mut()
+            .insert(REQUEST_ID, info.id.header());
+        response
+    }
+
+    /// Name of the dialect that serves a request.
+    pub fn dialect_of(&self, method: &Method, path: &str) -> Option<&'static str> {
+        Some(self.mount_of(method, path)?.dialect.name())
+    }
+
+    fn mount_of(&self, method: &Method, path: &str) -> Option<&Mount> {
+        self.mounts
+            .iter()
+            .find(|mount| mount.dialect.claims(method, path))
     }
 }
 

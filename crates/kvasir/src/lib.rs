@@ -1,1 +1,14 @@
-//! lib
+//! The `kvasir` binary: command line, configuration, wiring, listeners, telemetry.
+//!
+//! Begin with [`wire`], which builds a server from its settings, one function per step. [`config`]
+//! is where settings come from, [`listen`] where connections come in, [`cli`] what people type.
+//!
+//! This is the only crate that reads configuration, environment and arguments. It is a library so
+//! that its tests can reach it; nobody else should depend on it.
+
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod listen;
+pub mod telemetry;
+pub mod wire;

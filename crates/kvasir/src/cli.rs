@@ -1,0 +1,76 @@
+//! The command line: one file per group of verbs.
+//!
+//! Verbs that need settings take every one of them as a flag, `--limits.head 10s`. Those flags are
+//! made from the settings themselves, so none can be forgotten.
+
+mod serve;
+pub(crate) mod settings;
+
+use std::ffi::OsString;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::exit::{Exit, Failure};
+
+/// Key-value database server that speaks the HTTP key-value APIs people already use.
+///
+/// Without a verb it serves with defaults: data in ./kvasir-data, http on 127.0.0.1:8000 and https
+/// on 127.0.0.1:8443.
+#[derive(Debug, Parser)]
+#[command(name = "kvasir", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Serve(serve::Serve),
+}
+
+/// Names of the verbs that take settings as flags.
+const VERBS_WITH_SETTINGS: [&str; 1] = ["serve"];
+
+/// Runs the command with these arguments, the first of which is its own name.
+pub fn run(args: Vec<OsString>) -> Exit {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // A closed pipe is no reason to end differently.
+            let _ = error.print();
+            return match error.exit_code() {
+                0 => Exit::Done,
+                _ => Exit::Usage,
+            };
+        }
+    };
+    match dispatch(&matches) {
+        Ok(()) => Exit::Done,
+        Err(failure) => {
+            complain(&failure);
+            failure.exit
+        }
+    }
+}
+
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    for verb in VERBS_WITH_SETTINGS {
+        command = command.mut_subcommand(verb, settings::with_flags);
+    }
+    command
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
+    let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))?;
+    let of_verb = matches.subcommand().map(|(_, matches)| matches);
+    match cli.verb {
+        None => serve::serve(&settings::sources(None, None)),
+        Some(Verb::Serve(serve)) => serve.run(of_verb),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "diagnostics go to standard error")]
+fn complain(failure: &Failure) {
+    eprintln!("kvasir: {failure}");
+}

@@ -1,0 +1,38 @@
+//! `[mount.NAME]`: which dialects are served where.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+/// `[mount.NAME]`: one mount. Those of the default names exist without being written down; what is
+/// left out keeps its default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MountSettings {
+    /// Whether it is served. Off, it has no routes.
+    pub enabled: bool,
+    /// The dialect; empty for the one called like the mount.
+    pub dialect: String,
+    /// Path in front of its routes, without a slash at the end. Unset means the dialect's own.
+    pub path: Option<String>,
+    /// Name of its keyspace. Unset means the dialect's own.
+    pub keyspace: Option<String>,
+    /// URL of its store, if that is not the main one.
+    pub store: Option<String>,
+    /// Addresses that serve this mount and nothing else but mounts given the same address. Empty
+    /// means all addresses of `[server]`.
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for MountSettings {
+    fn default() -> Self {
+        MountSettings {
+            enabled: true,
+            dialect: String::new(),
+            path: None,
+            keyspace: None,
+            store: None,
+            listen: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::*;
+
+/// Sources with a file of this text.
+fn file(text: &str) -> (tempfile::TempDir, Sources) {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("kvasir.toml");
+    std::fs::write(&path, text).unwrap();
+    let sources = Sources {
+        file: Some(path),
+        ..Sources::default()
+    };
+    (folder, sources)
+}
+
+fn flag(path: &str, value: &str) -> (String, String, Vec<String>) {
+    (path.into(), format!("--{path}"), vec![value.into()])
+}
+
+fn variable(name: &str, value: &str) -> (String, String) {
+    (name.into(), value.into())
+}
+
+fn origin_of(layers: &Layers, path: &str) -> String {
+    let rows = layers.effective();
+    let row = rows.iter().find(|(row, _, _)| row == path).unwrap();
+    row.2.to_string()
+}
+
+#[test]
+fn the_strongest_form_of_a_setting_wins_and_its_origin_is_kept() {
+    let (_folder, mut sources) = file("[limits]\nhead = \"1s\"\nidle = \"1s\"\nconnections = 7\n");
+    sources.variables = vec![
+        variable("KVASIR_LIMITS__HEAD", "2s"),
+        variable("KVASIR_LIMITS__IDLE", "2s"),
+    ];
+    sources.flags = vec![flag("limits.head", "3s")];
+    let (config, layers) = Config::load(&sources).unwrap();
+
+    assert_eq!(config.limits.head, Duration::from_secs(3));
+    assert_eq!(config.limits.idle, Duration::from_secs(2));
+    assert_eq!(config.limits.connections, 7);
+    assert_eq!(origin_of(&layers, "limits.head"), "--limits.head");
+    assert_eq!(origin_of(&layers, "limits.idle"), "KVASIR_LIMITS__IDLE");
+    assert!(origin_of(&layers, "limits.connections").ends_with("kvasir.toml:4:1"));
+    assert_eq!(origin_of(&layers, "limits.body_gap"), "default");
+}
+
+#[test]
+fn lists_come_as_arrays_repeated_flags_or_with_commas() {
+    let addrs: Vec<SocketAddr> = vec!["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
+    let (_folder, in_file) = file("server.listen = [\"127.0.0.1:1\", \"[::1]:2\"]");
+    let in_variable = Sources {
+        variables: vec![variable("KVASIR_SERVER__LISTEN", "127.0.0.1:1, [::1]:2")],
+        ..Sources::default()
+    };
+    let values = vec!["127.0.0.1:1".into(), "[::1]:2".into()];
+    let as_flags = Sources {
+        flags: vec![("server.listen".into(), "--listen".into(), values)],
+        ..Sources::default()
+    };
+    for sources in [in_file, in_variable, as_flags] {
+        let (config, _) = Config::load(&sources).unwrap();
+        assert_eq!(config.server.listen, addrs);
+    }
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_its_place_and_a_suggestion() {
+    let (_folder, sources) = file("[limits]\n\n  hed = \"1s\"\n");
+    let error = Config::load(&sources).unwrap_err();
+    assert!(error.place.ends_with("kvasir.toml:3:3"), "{error}");
+    assert_eq!(error.what, "limits.hed is no setting; did you mean limits.head?");
+
+    let sources = Sources {
+        variables: vec![variable("KVASIR_LIMITS__HEADS", "1s")],
+        ..Sources::default()
+    };
+    let error = Config::load(&sources).unwrap_err();
+    assert_eq!(error.place, "KVASIR_LIMITS__HEADS");
+}
+
+#[test]
+fn a_value_of_a_wrong_type_is_refused_with_its_place() {
+    let (_folder, sources) = file("[limits]\nconnections = \"many\"\n");
+    let error = Config::load(&sources).unwrap_err();
+    assert!(error.place.ends_with("kvasir.toml:2:1"), "{error}");
+
+    for (path, value) in [
+        ("limits.head", "soon"),
+        ("limits.connections", "-1"),
+        ("metrics.enabled", "maybe"),
+        ("log.format", "xml"),
+        ("server.listen", "localhost"),
+    ] {
+        let sources = Sources {
+            flags: vec![flag(path, value)],
+            ..Sources::default()
+        };
+        let error = Config::load(&sources).unwrap_err();
+        assert_eq!(error.place, format!("--{path}"), "{error}");
+    }
+}
+
+#[test]
+fn a_broken_file_is_refused_with_its_place() {
+    let (_folder, sources) = file("[limits]\nhead = \n");
+    let error = Config::load(&sources).unwrap_err();
+    assert!(error.place.contains("kvasir.toml:2:"), "{error}");
+}
+
+#[test]
+fn a_secret_comes_from_a_file_and_is_never_shown() {
+    let (folder, mut sources) = file("");
+    let secret = folder.path().join("url");
+    std::fs::write(&secret, "mysql://user:hidden@host/db\n").unwrap();
+    sources.variables = vec![variable("KVASIR_STORE__URL_FILE", &secret.to_string_lossy())];
+    let (config, layers) = Config::load(&sources).unwrap();
+    assert_eq!(config.store.url, "mysql://user:hidden@host/db");
+    let rows = layers.effective();
+    assert!(rows.contains(&(
+        "store.url".into(),
+        Some("<set>".into()),
+        Origin::Variable("KVASIR_STORE__URL_FILE".into())
+    )));
+
+    sources.flags = vec![flag("store.url", "memory:")];
+    let error = Config::load(&sources).unwrap_err();
+    assert_eq!(error.place, "--store.url");
+    assert!(error.what.contains("KVASIR_STORE__URL_FILE"), "{error}");
+}
+
+#[test]
+fn mounts_have_names_of_the_operators_choice() {
+    let (_folder, sources) = file("[mount.second]\ndialect = \"kopano\"\npath = \"/two\"\n");
+    let (config, _) = Config::load(&sources).unwrap();
+    let mount = &config.mount["second"];
+    assert!(mount.enabled);
+    assert_eq!(mount.path.as_deref(), Some("/two"));
+}
+
+#[test]
+fn default_toml_holds_every_setting_with_its_default() {
+    let example: String = DEFAULT_TOML
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let shown: toml::Table = example.parse().unwrap();
+    for setting in Config::settings() {
+        let mut names = setting.path.replace('*', "NAME");
+        let mut value = shown.clone().into();
+        for name in std::mem::take(&mut names).split('.') {
+            value = match value {
+                toml::Value::Table(mut table) => table.remove(name).unwrap_or_else(|| {
+                    panic!("config/default.toml lacks {}", setting.path);
+                }),
+                _ => panic!("{} lies below a value", setting.path),
+            };
+        }
+    }
+
+    let (_folder, sources) = file(DEFAULT_TOML);
+    let (config, _) = Config::load(&sources).unwrap();
+    assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
+}

@@ -1,0 +1,5 @@
+//! What the server tells about itself: logs, metrics, health.
+
+pub mod logs;
+pub mod probes;
+pub mod requests;

@@ -1,0 +1,162 @@
+//! `/healthz`, `/readyz` and `/metrics`: no credential, no user data, no waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode, header};
+use kvasir_api::RequestInfo;
+use kvasir_kv::{Error, Store};
+use prometheus_client::registry::Registry;
+
+/// How often the store is asked whether it is well.
+const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// After this long without an answer the store counts as away.
+const PING_MAX: Duration = Duration::from_secs(1);
+
+/// The media type of the text form of metrics.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers the three routes.
+pub struct Probes {
+    readiness: Readiness,
+    metrics: Option<Registry>,
+}
+
+impl Probes {
+    /// Probes with these metrics; `None` switches `/metrics` off.
+    pub fn new(readiness: Readiness, metrics: Option<Registry>) -> Probes {
+        Probes { readiness, metrics }
+    }
+
+    /// The answer, if the request is for one of the routes.
+    pub fn answer(&self, info: &RequestInfo) -> Option<Response> {
+        let route = match info.uri.path() {
+            "/healthz" => Probes::health,
+            "/readyz" => Probes::ready,
+            "/metrics" if self.metrics.is_some() => Probes::metrics,
+            _ => return None,
+        };
+        Some(match info.method {
+            Method::GET | Method::HEAD => route(self),
+            _ => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                [(header::ALLOW, "GET, HEAD")],
+                "this route takes only GET\n",
+            )
+                .into_response(),
+        })
+    }
+
+    /// `GET /healthz`: this process works.
+    fn health(&self) -> Response {
+        "ok\n".into_response()
+    }
+
+    /// `GET /readyz`: 200 if the store is open, reachable and takes writes, else 503.
+    fn ready(&self) -> Response {
+        match self.readiness.get() {
+            State::Ready => "ready\n".into_response(),
+            state => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                [(header::RETRY_AFTER, "1")],
+                format!("not ready: {}\n", state.reason()),
+            )
+                .into_response(),
+        }
+    }
+
+    /// `GET /metrics` in Prometheus' text form.
+    fn metrics(&self) -> Response {
+        let mut text = String::new();
+        let encoded = self
+            .metrics
+            .as_ref()
+            .map(|registry| prometheus_client::encoding::text::encode(&mut text, registry));
+        match encoded {
+            Some(Ok(())) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+            Some(Err(_)) | None => {
+                Response::builder()
+                    .status(StatusCode::INTERNAL_SERVER_ERROR)
+                    .body(Body::empty())
+                    .expect("a status alone makes a response")
+            }
+        }
+    }
+}
+
+/// Whether requests can be served, as far as was seen last. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicU8>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    Starting,
+    Ready,
+    ReadOnly,
+    NoSpace,
+    Away,
+    Stopping,
+}
+
+impl State {
+    const ALL: [State; 6] = [
+        State::Starting,
+        State::Ready,
+        State::ReadOnly,
+        State::NoSpace,
+        State::Away,
+        State::Stopping,
+    ];
+
+    fn reason(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::ReadOnly => "the store takes no writes",
+            State::NoSpace => "no space left for writes",
+            State::Away => "the store cannot be reached",
+            State::Stopping => "stopping",
+        }
+    }
+}
+
+impl Readiness {
+    fn get(&self) -> State {
+        let state = usize::from(self.0.load(Ordering::Relaxed));
+        State::ALL.get(state).copied().unwrap_or(State::Away)
+    }
+
+    fn set(&self, state: State) {
+        self.0.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Looks after `store` for as long as it is polled.
+    pub async fn follow(self, store: Arc<dyn Store>) {
+        let mut ticks = tokio::time::interval(PING_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let state = match tokio::time::timeout(PING_MAX, store.ping()).await {
+                Ok(Ok(())) => State::Ready,
+                Ok(Err(Error::ReadOnly(_))) => State::ReadOnly,
+                Ok(Err(Error::NoSpace)) => State::NoSpace,
+                Ok(Err(_)) | Err(_) => State::Away,
+            };
+            let before = self.get();
+            if state != before && before != State::Starting {
+                tracing::warn!("readiness changed: {}", state.reason());
+            }
+            self.set(state);
+        }
+    }
+
+    /// From now on nothing is ready any more.
+    pub fn stopping(&self) {
+        self.set(State::Stopping);
+    }
+}

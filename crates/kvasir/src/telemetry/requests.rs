@@ -1,0 +1,111 @@
+//! What is counted per request and connection.
+//!
+//! Labels come from closed sets: the mounts of this server, five status classes. The handles of all
+//! label sets are made at start, so that counting a request looks nothing up.
+
+use std::collections::HashMap;
+
+use http::StatusCode;
+use kvasir_api::RequestInfo;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The label of requests that no dialect claims.
+const NO_DIALECT: &str = "none";
+
+/// Counters of requests and connections.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    /// Requests being answered.
+    pub in_progress: Gauge,
+    /// Requests refused because too many were in progress.
+    pub shed: Counter,
+    /// Connections let in.
+    pub accepted: Counter,
+    /// Connections refused because all places were taken.
+    pub turned_away: Counter,
+    /// Times that accepting failed, usually for lack of file handles.
+    pub accept_errors: Counter,
+    by_dialect: HashMap<&'static str, ByDialect>,
+}
+
+#[derive(Debug)]
+struct ByDialect {
+    /// By status class, 1xx to 5xx.
+    answers: [Counter; 5],
+    seconds: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabels {
+    dialect: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DialectLabel {
+    dialect: &'static str,
+}
+
+impl RequestMetrics {
+    /// Counters for these dialects, made part of `registry` under names that begin with `http_`.
+    pub fn register(
+        registry: &mut Registry,
+        dialects: impl IntoIterator<Item = &'static str>,
+    ) -> RequestMetrics {
+        let answers = Family::<AnswerLabels, Counter>::default();
+        let seconds = Family::<DialectLabel, Histogram>::new_with_constructor(|| {
+            // 50 µs to 1.6 s.
+            Histogram::new(exponential_buckets(0.000_05, 2.0, 16))
+        });
+        let by_dialect = dialects
+            .into_iter()
+            .chain([NO_DIALECT])
+            .map(|dialect| {
+                let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
+                    answers
+                        .get_or_create(&AnswerLabels { dialect, status })
+                        .clone()
+                });
+                let seconds = seconds.get_or_create(&DialectLabel { dialect }).clone();
+                (dialect, ByDialect { answers, seconds })
+            })
+            .collect();
+        let metrics = RequestMetrics {
+            in_progress: Gauge::default(),
+            shed: Counter::default(),
+            accepted: Counter::default(),
+            turned_away: Counter::default(),
+            accept_errors: Counter::default(),
+            by_dialect,
+        };
+        #[rustfmt::skip]
+        {
+            let registry = registry.sub_registry_with_prefix("http");
+            registry.register("requests", "Requests answered", answers);
+            registry.register("request_seconds", "Time from the head of a request to the head of its answer", seconds);
+            registry.register("requests_in_progress", "Requests being answered", metrics.in_progress.clone());
+            registry.register("requests_shed", "Requests refused because too many were in progress", metrics.shed.clone());
+            registry.register("connections_accepted", "Connections let in", metrics.accepted.clone());
+            registry.register("connections_turned_away", "Connections refused because all places were taken", metrics.turned_away.clone());
+            registry.register("accept_errors", "Times that accepting failed", metrics.accept_errors.clone());
+        };
+        metrics
+    }
+
+    /// A request got the head of its answer.
+    pub fn answered(&self, dialect: Option<&'static str>, info: &RequestInfo, status: StatusCode) {
+        let Some(counts) = self.by_dialect.get(dialect.unwrap_or(NO_DIALECT)) else {
+            return;
+        };
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        counts.answers[class].inc();
+        counts
+            .seconds
+            .observe(info.received.elapsed().as_secs_f64());
+    }
+}
