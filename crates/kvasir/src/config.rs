@@ -21,6 +21,7 @@ pub mod tls;
 
 use std::collections::BTreeMap;
 
+use kvasir_api::{edgekv, kopano};
 use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
@@ -52,6 +53,12 @@ pub struct Config {
     pub log: LogSettings,
     /// `[metrics]`: whether `/metrics` is served.
     pub metrics: MetricsSettings,
+    /// `[auth]`: who may ask without a token, and how often.
+    pub auth: AccessSettings,
+    /// `[edgekv]`: the EdgeKV dialect.
+    pub edgekv: edgekv::Settings,
+    /// `[kopano]`: the Kopano dialect.
+    pub kopano: kopano::Settings,
     /// `[mount.NAME]`: which dialects are served where.
     pub mount: BTreeMap<String, MountSettings>,
 }

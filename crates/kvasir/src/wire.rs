@@ -1,24 +1,30 @@
 //! Builds a server from its settings, one function per step:
 //! settings -> store -> dialects -> sites -> listeners.
 
+mod mounts;
+mod stores;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use kvasir_api::context::Mounted;
-use kvasir_api::{Ctx, Dialect, Site};
+use kvasir_api::{Ctx, Site, context};
 use kvasir_auth::Access;
 use kvasir_kv::{Clock, Keyspace, KeyspaceName, Store};
-use kvasir_store::{FatalHook, OpenOptions, StoreMetrics, SystemClock};
+use kvasir_store::{OpenOptions, StoreMetrics, SystemClock};
 use prometheus_client::registry::Registry;
+use secrecy::SecretString;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate};
 use crate::telemetry::probes::{Probes, Readiness};
 use crate::telemetry::requests::RequestMetrics;
+use mounts::Mounted;
 
 /// A server that accepts connections.
 pub struct Server {
@@ -26,14 +32,17 @@ pub struct Server {
     pub http: Vec<SocketAddr>,
     /// Addresses with TLS, with real ports.
     pub https: Vec<SocketAddr>,
+    /// The administrator token that was just made, to be shown once.
+    pub first_token: Option<SecretString>,
     listeners: Listeners,
     shared: Shared,
 }
 
 /// What every mount is built from.
-#[derive(Clone)]
 struct Shared {
     store: Arc<dyn Store>,
+    /// Stores of single mounts, to be closed with the main one.
+    others: Mutex<Vec<Arc<dyn Store>>>,
     clock: Arc<dyn Clock>,
     access: Arc<Access>,
     limits: kvasir_kv::Limits,
@@ -42,124 +51,175 @@ struct Shared {
     background: TaskTracker,
 }
 
+/// Sockets that are bound and accept nothing yet.
+struct Sockets {
+    clear: Vec<Bound>,
+    encrypted: Vec<Bound>,
+    /// Those of single mounts, in the clear.
+    of_mounts: BTreeMap<SocketAddr, Bound>,
+}
+
 impl Server {
     /// Opens the store, builds the dialects and begins to accept.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from serving; nothing listens then.
+    /// Whatever keeps it from serving; nothing is served then.
     pub async fn start(config: &Config) -> Result<Server, Failure> {
         let mut registry = Registry::with_prefix("kvasir");
-        let (clear, encrypted) = bind(config)?;
-        let shared = open(config, &mut registry).await?;
-        let dialects = dialects(config, &shared)?;
-        let mut listeners = Listeners::new(config.limits.listeners());
-        let names = dialects.iter().map(|dialect| dialect.name());
-        let metrics = Arc::new(RequestMetrics::register(&mut registry, names));
-        let registry = config.metrics.enabled.then_some(registry);
-        for dialect in &dialects {
-            shared.background.spawn(dialect.clone().background());
-        }
-        let handler = Arc::new(Handler {
-            site: Arc::new(Site::new(dialects)),
-            probes: Arc::new(Probes::new(shared.readiness.clone(), registry)),
-            trusted_proxies: TrustedProxies(config.server.trusted_proxies.clone()),
-            gate: Arc::new(Gate::new(config.limits.requests_in_progress)),
-            metrics,
-            body_pace: config.limits.body_pace(),
-        });
-        let http = clear.iter().map(|bound| bound.addr).collect();
-        let https = encrypted.iter().map(|bound| bound.addr).collect();
-        for bound in clear {
-            listeners.serve(bound, handler.clone(), None);
-        }
-        drop(encrypted);
+        let sockets = Sockets::bind(config)?;
+        let shared = Shared::open(config, &mut registry).await?;
+        let first_token = shared.admit_administrator(config, &sockets).await?;
+        let mounts = mounts::mounts(config, &shared).await?;
+        shared.start_background(&mounts);
+        let (http, https) = (addrs(&sockets.clear), addrs(&sockets.encrypted));
+        let listeners = shared.listen(config, sockets, mounts, registry, None);
         Ok(Server {
             http,
             https,
+            first_token,
             listeners,
             shared,
         })
     }
 
-    /// Stops: takes no new connections, lets requests finish, closes the store.
+    /// Stops: takes no new connections, lets requests finish, closes the stores.
     ///
     /// # Errors
     ///
-    /// If the store could not be closed cleanly. Nothing acknowledged is lost by that.
+    /// If a store could not be closed cleanly. Nothing acknowledged is lost by that.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Server {
             listeners, shared, ..
         } = self;
         shared.readiness.stopping();
         shared.shutdown.cancel();
-        shared.background.close();
         let cut_off = listeners.drain().await;
         if cut_off > 0 {
             tracing::warn!(connections = cut_off, "connections were cut off");
         }
-        shared.store.close().await.context("closing the store")
+        shared.close().await
     }
 }
 
-type Sockets = (Vec<Bound>, Vec<Bound>);
-
-/// Takes all addresses before anything else, so that a second server on the same ones touches
-/// nothing.
-fn bind(config: &Config) -> Result<Sockets, Failure> {
-    let all = |addrs: Vec<SocketAddr>| {
-        addrs
-            .into_iter()
-            .map(|addr| Bound::bind(addr).with_context(|| format!("cannot listen on {addr}")))
-            .collect::<anyhow::Result<Vec<_>>>()
-    };
-    let (clear, encrypted) = config.server.addresses();
-    Ok((all(clear)?, all(encrypted)?))
+fn addrs(bound: &[Bound]) -> Vec<SocketAddr> {
+    bound.iter().map(|bound| bound.addr).collect()
 }
 
-/// Opens the store and what lies in its system keyspace.
-async fn open(config: &Config, registry: &mut Registry) -> Result<Shared, Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let metrics = Arc::new(StoreMetrics::default());
-    metrics.register(registry);
-    let limits = config.limits.store();
-    let options = OpenOptions {
-        clock: clock.clone(),
-        limits,
-        metrics,
-        fatal: FatalHook::exit(),
-        sweeper: true,
-    };
-    let url = config.server.store_url(&config.store);
-    let store = kvasir_store::open(&url, options).await?;
-    let system = Keyspace::new(store.clone(), KeyspaceName::system());
-    let access = Arc::new(Access::new(system, clock.clone(), Default::default()));
-    let readiness = Readiness::default();
-    let shutdown = CancellationToken::new();
-    let background = TaskTracker::new();
-    let following = readiness.clone().follow(store.clone());
-    let stop = shutdown.clone();
-    background.spawn(async move {
-        stop.run_until_cancelled(following).await;
-    });
-    Ok(Shared {
-        store,
-        clock,
-        access,
-        limits,
-        readiness,
-        shutdown,
-        background,
-    })
+impl Sockets {
+    /// Takes all addresses before anything else, so that a second server on the same ones touches
+    /// nothing.
+    fn bind(config: &Config) -> Result<Sockets, Failure> {
+        let bind = |addr: SocketAddr| {
+            Bound::bind(addr).with_context(|| format!("cannot listen on {addr}"))
+        };
+        let (clear, encrypted) = config.server.addresses();
+        let all = |addrs: Vec<SocketAddr>| {
+            addrs.into_iter().map(bind).collect::<anyhow::Result<Vec<_>>>()
+        };
+        let mut of_mounts = BTreeMap::new();
+        for mount in config.mount.values().filter(|mount| mount.enabled) {
+            for addr in &mount.listen {
+                if !of_mounts.contains_key(addr) {
+                    of_mounts.insert(*addr, bind(*addr)?);
+                }
+            }
+        }
+        Ok(Sockets {
+            clear: all(clear)?,
+            encrypted: all(encrypted)?,
+            of_mounts,
+        })
+    }
+
+    fn all_are_loopback(&self) -> bool {
+        let mut all = self
+            .clear
+            .iter()
+            .chain(&self.encrypted)
+            .chain(self.of_mounts.values());
+        all.all(|bound| bound.addr.ip().to_canonical().is_loopback())
+    }
 }
 
 impl Shared {
+    /// Opens the main store and what lies in its system keyspace.
+    async fn open(config: &Config, registry: &mut Registry) -> Result<Shared, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let limits = config.limits.store();
+        let metrics = Arc::new(StoreMetrics::default());
+        metrics.register(registry);
+        let options = OpenOptions {
+            clock: clock.clone(),
+            limits,
+            metrics,
+            ..OpenOptions::default()
+        };
+        let url = config.server.store_url(&config.store);
+        let store = kvasir_store::open(&url, options).await?;
+        let system = Keyspace::new(store.clone(), KeyspaceName::system());
+        let access = Access::new(system, clock.clone(), config.auth.clone());
+        Ok(Shared {
+            store,
+            others: Mutex::default(),
+            clock,
+            access: Arc::new(access),
+            limits,
+            readiness: Readiness::default(),
+            shutdown: CancellationToken::new(),
+            background: TaskTracker::new(),
+        })
+    }
+
+    /// Makes sure that nobody is let in without a credential on a non-loopback address: the token
+    /// that was made for the operator, if there was none.
+    async fn admit_administrator(
+        &self,
+        config: &Config,
+        sockets: &Sockets,
+    ) -> Result<Option<SecretString>, Failure> {
+        if sockets.all_are_loopback() || config.auth.serve_openly {
+            return Ok(None);
+        }
+        if !config.server.bootstrap && !self.access.is_configured().await? {
+            return Err(Failure::new(
+                Exit::Usage,
+                "a non-loopback address needs a token: create one with `kvasir token create`, or \
+                 set server.bootstrap = true to have one made",
+            ));
+        }
+        Ok(self.access.bootstrap().await?)
+    }
+
+    /// Options for the store of a single mount. It counts for itself.
+    fn open_options(&self) -> OpenOptions {
+        OpenOptions {
+            clock: self.clock.clone(),
+            limits: self.limits,
+            ..OpenOptions::default()
+        }
+    }
+
+    /// Closes `store` with the main one.
+    fn keep(&self, store: Arc<dyn Store>) {
+        self.others
+            .lock()
+            .expect("no panic while held")
+            .push(store);
+    }
+
     /// The context of one mount.
-    fn ctx(&self, dialect: &'static str, base: &str, keyspace: KeyspaceName) -> Ctx {
-        Ctx::new(Mounted {
+    fn ctx(
+        &self,
+        dialect: &'static str,
+        base: &str,
+        store: Arc<dyn Store>,
+        keyspace: KeyspaceName,
+    ) -> Ctx {
+        Ctx::new(context::Mounted {
             dialect,
             base: base.to_owned(),
-            keyspace: Keyspace::new(self.store.clone(), keyspace),
+            keyspace: Keyspace::new(store, keyspace),
             system: Keyspace::new(self.store.clone(), KeyspaceName::system()),
             clock: self.clock.clone(),
             limits: self.limits,
@@ -167,11 +227,73 @@ impl Shared {
             shutdown: self.shutdown.clone(),
         })
     }
-}
 
-/// The dialects of all mounts, in the order in which they are asked: those with a path of their own
-/// before those that share the root.
-fn dialects(config: &Config, shared: &Shared) -> Result<Vec<Arc<dyn Dialect>>, Failure> {
-    let _ = (config, Shared::ctx);
-    Ok(Vec::new())
+    /// Starts what runs beside the requests. All of it ends with `shutdown`.
+    fn start_background(&self, mounts: &[Mounted]) {
+        for mount in mounts {
+            self.background.spawn(mount.dialect.clone().background());
+        }
+        let (readiness, store) = (self.readiness.clone(), self.store.clone());
+        let stop = self.shutdown.clone();
+        self.background.spawn(async move {
+            stop.run_until_cancelled(readiness.follow(store)).await;
+        });
+        let (access, stop) = (self.access.clone(), self.shutdown.clone());
+        self.background
+            .spawn(async move { access.follow(stop.cancelled()).await });
+    }
+
+    /// Begins to accept: all mounts without addresses of their own on the server's, the others on
+    /// theirs.
+    fn listen(
+        &self,
+        config: &Config,
+        sockets: Sockets,
+        mounts: Vec<Mounted>,
+        mut registry: Registry,
+        tls: Option<TlsAcceptor>,
+    ) -> Listeners {
+        let mut listeners = Listeners::new(config.limits.listeners());
+        let count = listeners.connection_count();
+        let names = mounts.iter().map(|mount| mount.dialect.name());
+        let metrics = Arc::new(RequestMetrics::register(&mut registry, names, count));
+        let registry = config.metrics.enabled.then_some(registry);
+        let probes = Arc::new(Probes::new(self.readiness.clone(), registry));
+        let gate = Arc::new(Gate::new(config.limits.requests_in_progress));
+        let handler = |dialects| {
+            Arc::new(Handler {
+                site: Arc::new(Site::new(dialects).limited_by(self.access.clone())),
+                probes: probes.clone(),
+                trusted_proxies: TrustedProxies(config.server.trusted_proxies.clone()),
+                gate: gate.clone(),
+                metrics: metrics.clone(),
+                body_pace: config.limits.body_pace(),
+            })
+        };
+        for (addr, bound) in sockets.of_mounts {
+            let own = mounts.iter().filter(|mount| mount.listen.contains(&addr));
+            let own = own.map(|mount| mount.dialect.clone()).collect();
+            listeners.serve(bound, handler(own), None);
+        }
+        let common = mounts.into_iter().filter(|mount| mount.listen.is_empty());
+        let common = handler(common.map(|mount| mount.dialect).collect());
+        for bound in sockets.clear {
+            listeners.serve(bound, common.clone(), None);
+        }
+        for bound in sockets.encrypted {
+            listeners.serve(bound, common.clone(), tls.clone());
+        }
+        listeners
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        self.background.close();
+        // Background work ends by itself; a task that does not is no reason to wait.
+        let _ = tokio::time::timeout(crate::listen::DRAIN_MAX / 6, self.background.wait()).await;
+        let others = self.others.into_inner().expect("no panic while held");
+        for store in others {
+            store.close().await.context("closing the store of a mount")?;
+        }
+        self.store.close().await.context("closing the store")
+    }
 }

@@ -18,6 +18,8 @@ pub const VARIABLES: &[Alias] = &[
     alias("JWT_SECRET", "accounts.jwt_secret"),
     alias("SITE_KEY", "classworks.site_key"),
     alias("OIDC_ISSUER_IDENTIFIER", "kopano.issuer"),
+    alias("KOPANO_KVS_ALLOW_CORS", "kopano.allow_cors"),
+    alias("KOPANO_KVS_REQUIRED_SCOPES", "kopano.required_scopes"),
 ];
 
 /// Flags without a section.

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 
 use http::StatusCode;
 use kvasir_api::RequestInfo;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
@@ -56,6 +58,7 @@ impl RequestMetrics {
     pub fn register(
         registry: &mut Registry,
         dialects: impl IntoIterator<Item = &'static str>,
+        open_connections: impl Fn() -> usize + Send + Sync + 'static,
     ) -> RequestMetrics {
         let answers = Family::<AnswerLabels, Counter>::default();
         let seconds = Family::<DialectLabel, Histogram>::new_with_constructor(|| {
@@ -83,6 +86,7 @@ impl RequestMetrics {
             accept_errors: Counter::default(),
             by_dialect,
         };
+        registry.register_collector(Box::new(OpenConnections(Box::new(open_connections))));
         #[rustfmt::skip]
         {
             let registry = registry.sub_registry_with_prefix("http");
@@ -107,5 +111,28 @@ impl RequestMetrics {
         counts
             .seconds
             .observe(info.received.elapsed().as_secs_f64());
+    }
+}
+
+/// Open connections, counted when somebody asks.
+struct OpenConnections(Box<dyn Fn() -> usize + Send + Sync>);
+
+impl std::fmt::Debug for OpenConnections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OpenConnections")
+    }
+}
+
+impl Collector for OpenConnections {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let open = i64::try_from((self.0)()).unwrap_or(i64::MAX);
+        let gauge = ConstGauge::new(open);
+        let metric = encoder.encode_descriptor(
+            "http_connections",
+            "Open connections",
+            None,
+            MetricType::Gauge,
+        )?;
+        gauge.encode(metric)
     }
 }

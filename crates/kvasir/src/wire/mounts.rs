@@ -1,0 +1,155 @@
+//! Which dialects are mounted where, by default and by configuration.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use kvasir_api::{Ctx, Dialect, edgekv, kopano};
+use kvasir_kv::KeyspaceName;
+
+use super::Shared;
+use crate::config::Config;
+use crate::config::mounts::MountSettings;
+use crate::exit::Failure;
+
+/// A mount that exists without being configured.
+struct Usual {
+    dialect: &'static str,
+    path: &'static str,
+    keyspace: &'static str,
+}
+
+/// The dialects in the order in which they are asked. Those that know their paths stand before
+/// those that share the root.
+const USUAL: &[Usual] = &[
+    usual("edgekv", "", "edgekv"),
+    usual("kopano", "/api/kvs/v1", "kopano"),
+];
+
+const fn usual(dialect: &'static str, path: &'static str, keyspace: &'static str) -> Usual {
+    Usual {
+        dialect,
+        path,
+        keyspace,
+    }
+}
+
+/// A dialect with the addresses that serve it and nothing else; none for those of `[server]`.
+pub(super) struct Mounted {
+    pub(super) dialect: Arc<dyn Dialect>,
+    pub(super) listen: Vec<SocketAddr>,
+}
+
+/// All mounts that are switched on.
+pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mounted>, Failure> {
+    let mut stores = super::stores::Stores::new(shared);
+    let mut mounts = Vec::new();
+    for (name, settings) in in_order(&config.mount) {
+        let usual = usual_of(&name, &settings)?;
+        if !settings.enabled {
+            continue;
+        }
+        let path = match &settings.path {
+            Some(path) => checked_path(&name, path)?,
+            None => usual.path,
+        };
+        let keyspace = match &settings.keyspace {
+            Some(keyspace) => keyspace.parse(),
+            None => usual.keyspace.parse(),
+        };
+        let keyspace: KeyspaceName =
+            keyspace.with_context(|| format!("mount.{name}.keyspace"))?;
+        let store = stores.of(&name, &settings).await?;
+        let ctx = shared.ctx(usual.dialect, path, store, keyspace);
+        mounts.push(Mounted {
+            dialect: dialect(usual.dialect, ctx, config)?,
+            listen: settings.listen,
+        });
+    }
+    Ok(mounts)
+}
+
+/// One dialect on its context. Every dialect has its line here.
+fn dialect(name: &str, ctx: Ctx, config: &Config) -> Result<Arc<dyn Dialect>, Failure> {
+    Ok(match name {
+        "edgekv" => Arc::new(edgekv::EdgeKv::new(ctx, config.edgekv.clone())),
+        "kopano" => Arc::new(
+            kopano::Kopano::new(ctx, config.kopano.clone())
+                .map_err(|error| Failure::usage(format!("kopano.issuer: {error}")))?,
+        ),
+        other => return Err(Failure::usage(format!("there is no dialect {other}"))),
+    })
+}
+
+/// Mounts of the operator's making come first, because their paths are chosen to differ.
+fn in_order(configured: &BTreeMap<String, MountSettings>) -> Vec<(String, MountSettings)> {
+    let is_usual = |name: &str| USUAL.iter().any(|usual| usual.dialect == name);
+    let own = configured
+        .iter()
+        .filter(|(name, _)| !is_usual(name))
+        .map(|(name, settings)| (name.clone(), settings.clone()));
+    let usual = USUAL.iter().map(|usual| {
+        let settings = configured.get(usual.dialect).cloned();
+        (usual.dialect.to_owned(), settings.unwrap_or_default())
+    });
+    own.chain(usual).collect()
+}
+
+fn usual_of(name: &str, settings: &MountSettings) -> Result<&'static Usual, Failure> {
+    let dialect = match settings.dialect.as_str() {
+        "" => name,
+        dialect => dialect,
+    };
+    USUAL
+        .iter()
+        .find(|usual| usual.dialect == dialect)
+        .ok_or_else(|| {
+            let known: Vec<_> = USUAL.iter().map(|usual| usual.dialect).collect();
+            Failure::usage(format!(
+                "mount.{name}.dialect: {dialect:?} is none of {}",
+                known.join(", ")
+            ))
+        })
+}
+
+/// The path, which begins with a slash and does not end with one, or is empty.
+fn checked_path<'a>(name: &str, path: &'a str) -> Result<&'a str, Failure> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    let is_path = path.is_empty() || (path.starts_with('/') && !path.contains("//"));
+    if is_path && path.bytes().all(is_plain) {
+        Ok(path)
+    } else {
+        Err(Failure::usage(format!(
+            "mount.{name}.path: {path:?} is no path such as /kv"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_mounts_are_checked() {
+        for (given, path) in [("", ""), ("/", ""), ("/a", "/a"), ("/a/b/", "/a/b")] {
+            assert_eq!(checked_path("x", given).unwrap(), path);
+        }
+        for bad in ["a", "//", "/a//b", "/{a}", "/a b"] {
+            assert!(checked_path("x", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn own_mounts_are_asked_before_the_usual_ones() {
+        let own = MountSettings {
+            dialect: "kopano".into(),
+            ..MountSettings::default()
+        };
+        let configured = BTreeMap::from([("second".to_owned(), own)]);
+        let names: Vec<_> = in_order(&configured).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names[0], "second");
+        assert_eq!(names.len(), USUAL.len() + 1);
+    }
+}

@@ -1,0 +1,51 @@
+//! The stores of mounts that do not use the main one. A URL named twice is opened once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kvasir_kv::Store;
+
+use super::Shared;
+use crate::config::mounts::MountSettings;
+use crate::exit::Failure;
+
+/// Stores by URL, opened when first asked for.
+pub(super) struct Stores<'a> {
+    shared: &'a Shared,
+    open: HashMap<String, Arc<dyn Store>>,
+}
+
+impl<'a> Stores<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Stores<'a> {
+        Stores {
+            shared,
+            open: HashMap::new(),
+        }
+    }
+
+    /// The store of a mount.
+    pub(super) async fn of(
+        &mut self,
+        name: &str,
+        settings: &MountSettings,
+    ) -> Result<Arc<dyn Store>, Failure> {
+        let Some(url) = &settings.store else {
+            return Ok(self.shared.store.clone());
+        };
+        if let Some(store) = self.open.get(url) {
+            return Ok(store.clone());
+        }
+        let store = kvasir_store::open(url, self.shared.open_options())
+            .await
+            .map_err(|error| {
+                let failure = Failure::from(error);
+                Failure {
+                    exit: failure.exit,
+                    error: failure.error.context(format!("mount.{name}.store")),
+                }
+            })?;
+        self.shared.keep(store.clone());
+        self.open.insert(url.clone(), store.clone());
+        Ok(store)
+    }
+}
