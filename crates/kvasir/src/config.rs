@@ -21,7 +21,7 @@ pub mod tls;
 
 use std::collections::BTreeMap;
 
-use kvasir_api::{edgekv, kopano};
+use kvasir_api::{accounts, edgekv, kopano};
 use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
@@ -55,6 +55,8 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// `[auth]`: who may ask without a token, and how often.
     pub auth: AccessSettings,
+    /// `[accounts]`: the accounts dialect.
+    pub accounts: accounts::Settings,
     /// `[edgekv]`: the EdgeKV dialect.
     pub edgekv: edgekv::Settings,
     /// `[kopano]`: the Kopano dialect.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use kvasir_api::{Ctx, Dialect, edgekv, kopano};
+use kvasir_api::{Ctx, Dialect, accounts, edgekv, kopano};
 use kvasir_kv::KeyspaceName;
 
 use super::Shared;
@@ -25,6 +25,7 @@ struct Usual {
 const USUAL: &[Usual] = &[
     usual("edgekv", "", "edgekv"),
     usual("kopano", "/api/kvs/v1", "kopano"),
+    usual("accounts", "", "default"),
 ];
 
 const fn usual(dialect: &'static str, path: &'static str, keyspace: &'static str) -> Usual {
@@ -63,7 +64,7 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
         let store = stores.of(&name, &settings).await?;
         let ctx = shared.ctx(usual.dialect, path, store, keyspace);
         mounts.push(Mounted {
-            dialect: dialect(usual.dialect, ctx, config)?,
+            dialect: dialect(usual.dialect, ctx, config, shared)?,
             listen: settings.listen,
         });
     }
@@ -71,8 +72,18 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
 }
 
 /// One dialect on its context. Every dialect has its line here.
-fn dialect(name: &str, ctx: Ctx, config: &Config) -> Result<Arc<dyn Dialect>, Failure> {
+fn dialect(
+    name: &str,
+    ctx: Ctx,
+    config: &Config,
+    shared: &Shared,
+) -> Result<Arc<dyn Dialect>, Failure> {
     Ok(match name {
+        "accounts" => Arc::new(accounts::Accounts::new(
+            ctx,
+            config.accounts.clone(),
+            shared.passwords.clone(),
+        )),
         "edgekv" => Arc::new(edgekv::EdgeKv::new(ctx, config.edgekv.clone())),
         "kopano" => Arc::new(
             kopano::Kopano::new(ctx, config.kopano.clone())
