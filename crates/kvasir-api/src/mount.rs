@@ -141,9 +141,7 @@ impl Site {
             None => plain(&error),
             Some(mount) => mount.rendered(error.into_response(), info),
         };
-        response
-            .headers_mut()
-            .insert(REQUEST_ID, info.id.header());
+        response.headers_mut().insert(REQUEST_ID, info.id.header());
         response
     }
 

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-#[expect(clippy::disallowed_methods, reason = "this is where arguments are read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where arguments are read"
+)]
 fn main() -> ExitCode {
     kvasir::cli::run(std::env::args_os().collect()).into()
 }

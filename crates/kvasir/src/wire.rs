@@ -120,7 +120,10 @@ impl Sockets {
         };
         let (clear, encrypted) = config.server.addresses();
         let all = |addrs: Vec<SocketAddr>| {
-            addrs.into_iter().map(bind).collect::<anyhow::Result<Vec<_>>>()
+            addrs
+                .into_iter()
+                .map(bind)
+                .collect::<anyhow::Result<Vec<_>>>()
         };
         let mut of_mounts = BTreeMap::new();
         for mount in config.mount.values().filter(|mount| mount.enabled) {
@@ -208,10 +211,7 @@ impl Shared {
 
     /// Closes `store` with the main one.
     fn keep(&self, store: Arc<dyn Store>) {
-        self.others
-            .lock()
-            .expect("no panic while held")
-            .push(store);
+        self.others.lock().expect("no panic while held").push(store);
     }
 
     /// The context of one mount.
@@ -298,7 +298,10 @@ impl Shared {
         let _ = tokio::time::timeout(crate::listen::DRAIN_MAX / 6, self.background.wait()).await;
         let others = self.others.into_inner().expect("no panic while held");
         for store in others {
-            store.close().await.context("closing the store of a mount")?;
+            store
+                .close()
+                .await
+                .context("closing the store of a mount")?;
         }
         self.store.close().await.context("closing the store")
     }

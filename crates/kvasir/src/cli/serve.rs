@@ -78,7 +78,10 @@ pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
 }
 
 /// Tells scripts and people that the server is ready. The first line is for scripts and exact.
-#[expect(clippy::print_stdout, reason = "the announcement is what this verb answers")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the announcement is what this verb answers"
+)]
 fn announce(server: &Server) {
     println!("{}", ready_line(&server.http, &server.https));
     let Some(addr) = server.http.first() else {

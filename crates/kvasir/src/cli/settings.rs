@@ -32,7 +32,10 @@ pub(super) fn with_flags(command: Command) -> Command {
 }
 
 /// What the process was given: the flags of a verb, the environment, the file.
-#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the environment is read"
+)]
 pub(super) fn sources(matches: Option<&ArgMatches>, file: Option<PathBuf>) -> Sources {
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -152,7 +152,10 @@ impl<'de> de::Deserializer<'de> for Node<'_> {
                 given: Given::Text(text),
                 ..
             }) => {
-                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                let items = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty());
                 visitor.visit_seq(SeqDeserializer::new(items.map(Text)))
             }
             other => other.deserialize_any(visitor),

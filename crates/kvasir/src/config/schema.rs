@@ -218,7 +218,10 @@ struct OneField<'n> {
 impl<'de> MapAccess<'de> for OneField<'_> {
     type Error = Noted;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Noted> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Noted> {
         let name: StrDeserializer<'_, Noted> = self.field.into_deserializer();
         match &self.value {
             Some(_) => seed.deserialize(name).map(Some),

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 /// Where people expect the server that the documents talk of.
-const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
 
 /// The clients of the edge dialect insist on TLS; this is its usual port for development.
 const DEFAULT_TLS_LISTEN: SocketAddr =

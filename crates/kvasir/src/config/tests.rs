@@ -72,7 +72,10 @@ fn an_unknown_name_is_refused_with_its_place_and_a_suggestion() {
     let (_folder, sources) = file("[limits]\n\n  hed = \"1s\"\n");
     let error = Config::load(&sources).unwrap_err();
     assert!(error.place.ends_with("kvasir.toml:3:3"), "{error}");
-    assert_eq!(error.what, "limits.hed is no setting; did you mean limits.head?");
+    assert_eq!(
+        error.what,
+        "limits.hed is no setting; did you mean limits.head?"
+    );
 
     let sources = Sources {
         variables: vec![variable("KVASIR_LIMITS__HEADS", "1s")],
@@ -116,7 +119,10 @@ fn a_secret_comes_from_a_file_and_is_never_shown() {
     let (folder, mut sources) = file("");
     let secret = folder.path().join("url");
     std::fs::write(&secret, "mysql://user:hidden@host/db\n").unwrap();
-    sources.variables = vec![variable("KVASIR_STORE__URL_FILE", &secret.to_string_lossy())];
+    sources.variables = vec![variable(
+        "KVASIR_STORE__URL_FILE",
+        &secret.to_string_lossy(),
+    )];
     let (config, layers) = Config::load(&sources).unwrap();
     assert_eq!(config.store.url, "mysql://user:hidden@host/db");
     let rows = layers.effective();

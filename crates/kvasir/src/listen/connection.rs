@@ -72,14 +72,7 @@ pub(super) async fn serve(
     tls: Option<TlsAcceptor>,
 ) {
     let pulse = place.pulse.clone();
-    let mut work = pin!(begin(
-        socket,
-        peer,
-        pulse.clone(),
-        &protocols,
-        handler,
-        tls
-    ));
+    let mut work = pin!(begin(socket, peer, pulse.clone(), &protocols, handler, tls));
     let outcome = poll_fn(|cx| {
         pulse.register(cx.waker());
         match pulse.verdict() {

@@ -223,7 +223,10 @@ mod tests {
     #[test]
     fn the_total_holds_over_all_addresses() {
         let registry = registry(2, 2);
-        let places = [registry.admit(HERE).unwrap(), registry.admit(THERE).unwrap()];
+        let places = [
+            registry.admit(HERE).unwrap(),
+            registry.admit(THERE).unwrap(),
+        ];
         for place in &places {
             place.pulse.request_began();
         }

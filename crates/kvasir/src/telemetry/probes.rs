@@ -78,12 +78,10 @@ impl Probes {
             .map(|registry| prometheus_client::encoding::text::encode(&mut text, registry));
         match encoded {
             Some(Ok(())) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
-            Some(Err(_)) | None => {
-                Response::builder()
-                    .status(StatusCode::INTERNAL_SERVER_ERROR)
-                    .body(Body::empty())
-                    .expect("a status alone makes a response")
-            }
+            Some(Err(_)) | None => Response::builder()
+                .status(StatusCode::INTERNAL_SERVER_ERROR)
+                .body(Body::empty())
+                .expect("a status alone makes a response"),
         }
     }
 }

@@ -59,8 +59,7 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
             Some(keyspace) => keyspace.parse(),
             None => usual.keyspace.parse(),
         };
-        let keyspace: KeyspaceName =
-            keyspace.with_context(|| format!("mount.{name}.keyspace"))?;
+        let keyspace: KeyspaceName = keyspace.with_context(|| format!("mount.{name}.keyspace"))?;
         let store = stores.of(&name, &settings).await?;
         let ctx = shared.ctx(usual.dialect, path, store, keyspace);
         mounts.push(Mounted {
@@ -159,7 +158,10 @@ mod tests {
             ..MountSettings::default()
         };
         let configured = BTreeMap::from([("second".to_owned(), own)]);
-        let names: Vec<_> = in_order(&configured).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = in_order(&configured)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(names[0], "second");
         assert_eq!(names.len(), USUAL.len() + 1);
     }
