@@ -147,13 +147,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let ctx = Ctx::from_ref(state);
-        let info = parts.extensions.get::<RequestInfo>();
-        let info = info.ok_or_else(|| ApiError::internal(NotThroughSite))?;
-        Caller::of(&ctx, info, &parts.headers).await
+        let info = RequestInfo::of(parts)?;
+        Caller::of(&ctx, &info, &parts.headers).await
     }
 }
-
-/// Routes are only asked by the site, which tells them about the request.
-#[derive(Debug, thiserror::Error)]
-#[error("the request did not come through a site")]
-struct NotThroughSite;

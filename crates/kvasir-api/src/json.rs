@@ -4,8 +4,6 @@
 //! comes in is checked once, here: well-formed, UTF-8, and not nested deeper than every later reader
 //! can bear. Escaped lone surrogates and numbers beyond a double are legal JSON and are kept.
 
-use std::borrow::Cow;
-
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -112,15 +110,14 @@ fn malformed(error: serde_json::Error) -> JsonError {
     JsonError::Malformed(error.to_string())
 }
 
-/// A well-formed JSON text on one line, for forms that separate texts by lines. Line breaks outside
-/// of strings mean nothing, and inside of strings JSON has none.
-pub fn on_one_line(text: &[u8]) -> Cow<'_, [u8]> {
-    let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    if !text.iter().any(breaks) {
-        return Cow::Borrowed(text);
+/// Puts a well-formed JSON text on one line, for forms that separate texts by lines. Line breaks
+/// outside of strings mean nothing, and inside of strings JSON has none.
+pub fn put_on_one_line(text: &mut [u8]) {
+    for byte in text {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
     }
-    let space = |byte: &u8| if breaks(byte) { b' ' } else { *byte };
-    Cow::Owned(text.iter().map(space).collect())
 }
 
 #[cfg(test)]
@@ -168,7 +165,8 @@ mod tests {
 
     #[test]
     fn line_breaks_become_spaces() {
-        assert_eq!(&*on_one_line(b"{\r\n\"a\":\"\\n\"}"), b"{  \"a\":\"\\n\"}");
-        assert!(matches!(on_one_line(b"1"), Cow::Borrowed(_)));
+        let mut text = b"{\r\n\"a\":\"\\n\"}".to_vec();
+        put_on_one_line(&mut text);
+        assert_eq!(text, b"{  \"a\":\"\\n\"}");
     }
 }

@@ -36,7 +36,9 @@ pub enum KeyJsonError {
     )]
     BadPart(usize),
     /// A number that is no double: it would silently name another key.
-    #[error("part {0} is an integer that a number cannot hold exactly; write it as {{\"bigint\":\"…\"}}")]
+    #[error(
+        "part {0} is an integer that a number cannot hold exactly; write it as {{\"bigint\":\"…\"}}"
+    )]
     NotExact(usize),
     /// A bigint part over its limit.
     #[error("part {0} is over the limit of {BIGINT_BYTES_MAX} bytes for a bigint")]
@@ -215,10 +217,7 @@ mod tests {
             (r#"[{"bytes":"a"}]"#, KeyJsonError::BadPart(0)),
             (r#"[{"bigint":"1.0"}]"#, KeyJsonError::BadPart(0)),
             (r#"[{"bigint":""}]"#, KeyJsonError::BadPart(0)),
-            (
-                r#"[{"bigint":"1","bytes":""}]"#,
-                KeyJsonError::BadPart(0),
-            ),
+            (r#"[{"bigint":"1","bytes":""}]"#, KeyJsonError::BadPart(0)),
             ("[9007199254740993]", KeyJsonError::NotExact(0)),
             (&digits, KeyJsonError::BigIntTooLong(0)),
             (&long, KeyJsonError::TooLong(KEY_BYTES_MAX + 1)),

@@ -4,7 +4,8 @@
 //! files: `handlers` (one function per route), `wire` (requests and answers, all limits), `error`
 //! (how a failure looks there). The kit: [`context`] (what handlers hold), [`error`] (one request
 //! error), [`mount`] (which dialect serves a request, and rendering its errors), [`body`]
-//! (bounded bodies), [`request`] (what is known about a request before its dialect sees it).
+//! (bounded bodies), [`request`] (what is known about a request before its dialect sees it),
+//! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers).
 //!
 //! A dialect never imports another one, and nothing here knows a backend.
 
@@ -12,9 +13,12 @@ pub mod body;
 pub mod context;
 pub mod databases;
 pub mod error;
+pub mod json;
+pub mod key_json;
 pub mod mount;
 pub mod queue;
 pub mod request;
+pub mod stream;
 pub mod v8json;
 
 pub mod accounts;

@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use kvasir_auth::Approach;
+
+use crate::error::ApiError;
 
 /// Facts about a request, in its extensions. The listener makes them, the site completes them.
 #[derive(Clone, Debug)]
@@ -31,7 +34,22 @@ pub struct RequestInfo {
     pub host: Arc<str>,
 }
 
+/// Routes are only asked by the site, which tells them about the request.
+#[derive(Debug, thiserror::Error)]
+#[error("the request did not come through a site")]
+struct NotThroughSite;
+
 impl RequestInfo {
+    /// What the site knows about a request that it gave to a route.
+    ///
+    /// # Errors
+    ///
+    /// 500 for requests that did not come through a site.
+    pub fn of(parts: &Parts) -> Result<RequestInfo, ApiError> {
+        let info = parts.extensions.get().cloned();
+        info.ok_or_else(|| ApiError::internal(NotThroughSite))
+    }
+
     /// Whether the address that was connected to is a loopback one.
     pub fn on_loopback(&self) -> bool {
         self.local.ip().to_canonical().is_loopback()

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
 use http::{HeaderName, HeaderValue, header};
-use kvasir_kv::{Entry, Key, Keyspace, PageStream, UnixMillis};
 use kvasir_auth::Verb;
+use kvasir_kv::{Entry, Key, Keyspace, PageStream, UnixMillis};
 
 use crate::context::{Caller, Ctx};
 use crate::error::ApiError;
@@ -103,7 +103,11 @@ impl<W: FnMut(&Entry, &mut Vec<u8>) + Send + 'static> EntryWriter<W> {
     /// # Errors
     ///
     /// As [`kvasir_kv::Store::scan`], if the first page already fails.
-    pub async fn streamed(self, mut pages: PageStream, request: RequestId) -> Result<Body, ApiError> {
+    pub async fn streamed(
+        self,
+        mut pages: PageStream,
+        request: RequestId,
+    ) -> Result<Body, ApiError> {
         let first = pages.next().await.transpose()?.unwrap_or_default();
         let state = (self, stream::iter([Ok(first)]).chain(pages), Some(true));
         let chunks = stream::unfold(state, move |(mut writer, mut pages, is_empty)| async move {
@@ -162,7 +166,9 @@ pub fn event(id: Option<&str>, data: &[u8]) -> Bytes {
         out.push(b'\n');
     }
     out.extend_from_slice(b"data: ");
-    out.extend_from_slice(&crate::json::on_one_line(data));
+    let start = out.len();
+    out.extend_from_slice(data);
+    crate::json::put_on_one_line(&mut out[start..]);
     out.extend_from_slice(b"\n\n");
     out.into()
 }
@@ -190,7 +196,10 @@ where
         .take_until(shutdown.cancelled_owned())
         .map(Ok::<_, Infallible>);
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         // Keeps nginx from collecting events until its buffer is full.
         (

@@ -7,3 +7,4 @@ mod kopano;
 mod support;
 
 mod kit;
+mod rest;

@@ -1,0 +1,332 @@
+//! One function per route. Requests to `/kv/{keypath}` mean one entry, a list (`list=true`) or a
+//! watch (`watch=true`).
+
+pub(super) mod atomic;
+mod list;
+mod watch;
+
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequestParts, State};
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use kvasir_auth::{Approach, Verb};
+use kvasir_kv::{Key, Mutation};
+use utoipa::OpenApi;
+
+use crate::context::{Caller, Ctx};
+use crate::error::ApiError;
+use crate::request::RequestInfo;
+
+use super::conditions::{self, Conditions};
+use super::query::Query;
+use super::selection::Selection;
+use super::{Rested, keypath, wire};
+
+/// What the dialect offers.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Kvasir REST", description = "Keys separated by dots, values as JSON."),
+    paths(
+        get, get_typed, put, put_typed, delete, delete_typed, atomic::commit
+    ),
+    components(schemas(super::error::Problem<'static>))
+)]
+pub struct ApiDoc;
+
+/// What a request is about.
+struct Target {
+    /// `None` for the whole database, which only lists can mean.
+    key: Option<Key>,
+    query: String,
+}
+
+/// The head of a request, understood as far as all methods share it.
+pub(super) struct Head {
+    caller: Caller,
+    target: Target,
+    info: RequestInfo,
+    headers: HeaderMap,
+    raw_path: String,
+}
+
+impl FromRequestParts<Rested> for Head {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Rested,
+    ) -> Result<Head, Self::Rejection> {
+        let info = RequestInfo::of(parts)?;
+        let caller = caller(state, &info, &parts.headers).await?;
+        let path = parts.uri.path().to_owned();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let key = read_target(&Ctx::from_ref(state), &path, &query)?;
+        Ok(Head {
+            caller,
+            target: Target { key, query },
+            info,
+            headers: parts.headers.clone(),
+            raw_path: path,
+        })
+    }
+}
+
+/// Who is asking, where the target says nothing.
+pub(super) struct Asker(pub(super) Caller);
+
+impl FromRequestParts<Rested> for Asker {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Rested,
+    ) -> Result<Asker, Self::Rejection> {
+        let info = RequestInfo::of(parts)?;
+        caller(state, &info, &parts.headers).await.map(Asker)
+    }
+}
+
+/// Who is asking. Web pages of origins that the operator lets in count as programs of this machine.
+async fn caller(
+    state: &Rested,
+    info: &RequestInfo,
+    headers: &HeaderMap,
+) -> Result<Caller, ApiError> {
+    let mut approach = info.approach(headers);
+    if approach == Approach::ForeignOrigin && state.cors.allowed(headers).is_some() {
+        approach = info.approach(&HeaderMap::new());
+    }
+    Caller::by(&state.ctx, approach, headers).await
+}
+
+fn read_target(ctx: &Ctx, path: &str, query: &str) -> Result<Option<Key>, ApiError> {
+    match path.strip_prefix(ctx.base.as_str()) {
+        None | Some("") => Query::parse(query)?.typed_key(),
+        Some("/") if ctx.base.is_empty() => Query::parse(query)?.typed_key(),
+        Some(keypath) => keypath::parse(keypath.strip_prefix('/').unwrap_or(keypath)).map(Some),
+    }
+}
+
+impl Head {
+    /// The key, where the request is about one entry.
+    fn key(&self) -> Result<Key, ApiError> {
+        match &self.target.key {
+            Some(key) if !key.is_empty() => Ok(key.clone()),
+            _ => Err(ApiError::bad_request(NO_KEY)),
+        }
+    }
+
+    /// What a list is below of.
+    fn prefix(&self) -> Key {
+        self.target.key.clone().unwrap_or_default()
+    }
+
+    fn require(&self, ctx: &Ctx, verb: Verb, key: &Key) -> Result<(), ApiError> {
+        self.caller.require(ctx, &ctx.keyspace, verb, key)
+    }
+}
+
+/// `GET /kv/{keypath}`: the value of one entry. The versionstamp travels as the entity tag.
+///
+/// With `list=true` the entries below the keypath, with `watch=true` the entry now and after every
+/// change.
+#[utoipa::path(
+    get, path = "/kv/{keypath}", tag = "rest",
+    params(
+        ("keypath" = String, Path, description = "segments separated by dots"),
+        ("meta" = Option<bool>, Query, description = "answer the entry, not just its value"),
+        ("list" = Option<bool>, Query, description = "answer all entries below the keypath"),
+        ("limit" = Option<u32>, Query, minimum = 1, description = "most entries of a list"),
+        ("cursor" = Option<String>, Query, description = "the X-KV-Cursor of the answer before"),
+        ("reverse" = Option<bool>, Query, description = "from the last entry to the first"),
+        ("start" = Option<String>, Query, description = "first keypath of a list"),
+        ("end" = Option<String>, Query, description = "keypath before which a list ends"),
+        ("values" = Option<bool>, Query, description = "false leaves the values of a list out"),
+        ("watch" = Option<bool>, Query, description = "server-sent events"),
+    ),
+    responses(
+        (status = 200, description = "the value, the entry, the list or the events", content_type = "application/json"),
+        (status = 304, description = "the entry has the versionstamp of If-None-Match"),
+        (status = 400, description = "the key or a parameter is wrong", body = super::error::Problem<'static>),
+        (status = 401, description = "no valid token", body = super::error::Problem<'static>),
+        (status = 403, description = "the token does not allow it", body = super::error::Problem<'static>),
+        (status = 404, description = "no such key", body = super::error::Problem<'static>),
+        (status = 412, description = "If-Match does not hold", body = super::error::Problem<'static>),
+        (status = 429, description = "too many requests", body = super::error::Problem<'static>),
+        (status = 503, description = "overloaded or shutting down", body = super::error::Problem<'static>),
+    )
+)]
+pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {
+    let query = Query::parse(&head.target.query)?;
+    match (query.flag("list", false)?, query.flag("watch", false)?) {
+        (true, true) => Err(ApiError::bad_request(
+            "a watch follows one key; list=true does not go with watch=true",
+        )),
+        (true, false) => {
+            let selection = Selection::read(head.prefix(), &query)?;
+            list::list(&state, &head, selection).await
+        }
+        (false, true) => watch::watch(&state, &head).await,
+        (false, false) => {
+            let key = head.key()?;
+            let is_meta = query.flag("meta", false)?;
+            get_entry(&state.ctx, &head.caller, &key, &head.headers, is_meta).await
+        }
+    }
+}
+
+/// `GET /kv?key=<json>`: as [`get`], with the key as a JSON array of parts.
+#[utoipa::path(
+    get, path = "/kv", tag = "rest",
+    params(
+        ("key" = Option<String>, Query, description = "the key as a JSON array of parts"),
+        ("list" = Option<bool>, Query, description = "answer all entries below the key"),
+    ),
+    responses((status = 200, description = "as with a keypath", content_type = "application/json"))
+)]
+#[expect(dead_code, reason = "documents the other path of the same handler")]
+async fn get_typed() {}
+
+/// A GET of one entry and nothing else, past the router: what is asked most.
+pub(super) async fn get_plain(
+    state: &Rested,
+    request: &Parts,
+    info: &RequestInfo,
+) -> Result<Response, ApiError> {
+    let ctx = &state.ctx;
+    let caller = Caller::of(ctx, info, &request.headers).await?;
+    let key = read_target(ctx, request.uri.path(), "")?;
+    let key = key.ok_or_else(|| ApiError::bad_request(NO_KEY))?;
+    get_entry(ctx, &caller, &key, &request.headers, false).await
+}
+
+/// The sentence for requests about one entry that name none.
+const NO_KEY: &str =
+    "name a key: /kv/users.john, or /kv?key=[\"users\",\"john\"]; /kv?list=true lists all";
+
+async fn get_entry(
+    ctx: &Ctx,
+    caller: &Caller,
+    key: &Key,
+    headers: &HeaderMap,
+    is_meta: bool,
+) -> Result<Response, ApiError> {
+    caller.require(ctx, &ctx.keyspace, Verb::Read, key)?;
+    let conditions = Conditions::read(headers)?;
+
+    let entry = ctx.keyspace.get(key).await?;
+
+    let stamp = entry.as_ref().map(|entry| entry.versionstamp);
+    let instead = conditions.instead_of_reading(stamp);
+    match (entry, instead) {
+        (_, Some(StatusCode::PRECONDITION_FAILED)) => Err(conditions::precondition_failed()),
+        (None, _) => Err(ApiError::not_found("no such key")),
+        (Some(entry), Some(_)) => Ok(wire::not_modified(&entry)),
+        (Some(entry), None) if is_meta => Ok(wire::meta_response(&entry)),
+        (Some(entry), None) => Ok(wire::entry_response(&entry, headers)),
+    }
+}
+
+/// `PUT /kv/{keypath}`: stores `{"value": …, "ttl": …}`.
+///
+/// Without `ttl`, milliseconds, the entry stays for ever, whatever it had before.
+#[utoipa::path(
+    put, path = "/kv/{keypath}", tag = "rest",
+    params(("keypath" = String, Path, description = "segments separated by dots")),
+    request_body(content = serde_json::Value, content_type = "application/json"),
+    responses(
+        (status = 200, description = "stored", content_type = "application/json"),
+        (status = 400, description = "the key or the body is wrong", body = super::error::Problem<'static>),
+        (status = 412, description = "If-Match or If-None-Match does not hold", body = super::error::Problem<'static>),
+        (status = 413, description = "the value is too large", body = super::error::Problem<'static>),
+        (status = 415, description = "the body is not JSON", body = super::error::Problem<'static>),
+    )
+)]
+pub(super) async fn put(
+    State(state): State<Rested>,
+    head: Head,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let ctx = &state.ctx;
+    let key = head.key()?;
+    head.require(ctx, Verb::Write, &key)?;
+    wire::check_content_type(&head.headers)?;
+    let conditions = Conditions::read(&head.headers)?;
+    let limit = wire::put_body_bytes_max(&ctx.limits);
+    let body = crate::body::read(&head.headers, body, limit).await?;
+    let put = wire::read_put(&body, ctx.clock.now())?;
+
+    let set = Mutation::set_expiring(key.clone(), put.value, put.expires_at);
+    let committed = conditions.commit(ctx, &key, set, false).await?;
+
+    Ok(wire::stored_response(
+        &key,
+        committed.versionstamp,
+        put.expires_at,
+    ))
+}
+
+/// `PUT /kv?key=<json>`: as [`put`], with the key as a JSON array of parts.
+#[utoipa::path(
+    put, path = "/kv", tag = "rest",
+    params(("key" = String, Query, description = "the key as a JSON array of parts")),
+    request_body(content = serde_json::Value, content_type = "application/json"),
+    responses((status = 200, description = "stored", content_type = "application/json"))
+)]
+#[expect(dead_code, reason = "documents the other path of the same handler")]
+async fn put_typed() {}
+
+/// `DELETE /kv/{keypath}`: removes one entry, and says whether it was there.
+///
+/// With `list=true` all entries below the keypath; the whole database takes `all=true` besides.
+#[utoipa::path(
+    delete, path = "/kv/{keypath}", tag = "rest",
+    params(
+        ("keypath" = String, Path, description = "segments separated by dots"),
+        ("list" = Option<bool>, Query, description = "delete all entries below the keypath"),
+    ),
+    responses(
+        (status = 200, description = "it is not there any more", content_type = "application/json"),
+        (status = 400, description = "the key is wrong", body = super::error::Problem<'static>),
+        (status = 412, description = "If-Match does not hold", body = super::error::Problem<'static>),
+    )
+)]
+pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {
+    let ctx = &state.ctx;
+    let query = Query::parse(&head.target.query)?;
+    let conditions = Conditions::read(&head.headers)?;
+    if query.flag("list", false)? {
+        if head.prefix().is_empty() && !query.flag("all", false)? {
+            return Err(ApiError::bad_request(
+                "this would delete the whole database; add all=true if that is meant",
+            ));
+        }
+        if conditions != Conditions::default() {
+            return Err(ApiError::bad_request(
+                "If-Match and If-None-Match do not go with list=true",
+            ));
+        }
+        let selection = Selection::read(head.prefix(), &query)?;
+        return list::delete(&state, &head, selection).await;
+    }
+    let key = head.key()?;
+    head.require(ctx, Verb::Delete, &key)?;
+
+    let delete = Mutation::delete(key.clone());
+    let committed = conditions.commit(ctx, &key, delete, true).await?;
+
+    let existed = committed.existed == [true];
+    Ok(wire::json_response(format!(
+        r#"{{"ok":true,"existed":{existed}}}"#
+    )))
+}
+
+/// `DELETE /kv?key=<json>`: as [`delete`], with the key as a JSON array of parts.
+#[utoipa::path(
+    delete, path = "/kv", tag = "rest",
+    params(("key" = Option<String>, Query, description = "the key as a JSON array of parts")),
+    responses((status = 200, description = "as with a keypath", content_type = "application/json"))
+)]
+#[expect(dead_code, reason = "documents the other path of the same handler")]
+async fn delete_typed() {}
