@@ -5,7 +5,7 @@
 //! (how a failure looks there). The kit: [`context`] (what handlers hold), [`error`] (one request
 //! error), [`mount`] (which dialect serves a request, and rendering its errors), [`body`]
 //! (bounded bodies), [`request`] (what is known about a request before its dialect sees it),
-//! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers).
+//! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers), [`time`].
 //!
 //! A dialect never imports another one, and nothing here knows a backend.
 
@@ -19,6 +19,7 @@ pub mod mount;
 pub mod queue;
 pub mod request;
 pub mod stream;
+pub mod time;
 pub mod v8json;
 
 pub mod accounts;

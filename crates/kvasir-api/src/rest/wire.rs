@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::error::ApiError;
 use crate::json::{self, JsonError};
+use crate::time::rfc3339;
 use crate::{key_json, v8json};
 
 use super::keypath;
@@ -106,7 +107,7 @@ pub(super) struct Put {
 struct PutBody<'a> {
     #[serde(borrow)]
     value: &'a RawValue,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "raw")]
     ttl: Option<&'a RawValue>,
 }
 
@@ -198,6 +199,13 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<S
     Option::deserialize(deserializer)
 }
 
+/// A member that may be missing, but whose `null` is a value like any other.
+fn raw<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MutationBody<'a> {
@@ -205,9 +213,9 @@ struct MutationBody<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow)]
     key: &'a RawValue,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "raw")]
     value: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "raw")]
     ttl: Option<&'a RawValue>,
 }
 
@@ -331,14 +339,6 @@ fn tag_of(stamp: Versionstamp) -> (HeaderValue, HeaderValue) {
     let value = |bytes| HeaderValue::from_maybe_shared(bytes);
     let proof = "hexadecimal digits in quotes are a header value";
     (value(tag).expect(proof), value(stamp).expect(proof))
-}
-
-/// A time as RFC 3339 writes it. Times that it cannot write are given as the last one it can: only
-/// other dialects can have made them.
-pub(super) fn rfc3339(at: UnixMillis) -> String {
-    let at = at.0.clamp(0, UnixMillis::MAX_RFC3339.0);
-    let time = jiff::Timestamp::from_millisecond(at).expect("a time before the year 10000");
-    time.to_string()
 }
 
 /// The answer to a GET of one entry: the value itself.

@@ -139,7 +139,7 @@ async fn every_route_obeys_every_kind_of_token() {
     for nothing in [
         with(|grant| grant.dialects = vec!["deno".into()]),
         with(|grant| grant.keyspace = Some(KeyspaceName::from_static("other"))),
-        with(|grant| grant.prefix = Key::from_strings(["user"])),
+        with(|grant| grant.prefix = Key::from_strings(["elsewhere"])),
         with(|grant| grant.prefix = Key::from_strings(["users", "john", "x", "y"])),
         with(|grant| grant.expires_at = Some(START)),
         with(|grant| grant.verbs = [Verb::Admin].into_iter().collect()),

@@ -86,15 +86,12 @@ async fn ttls_may_be_written_like_any_json_integer() {
         ("1", "2026-01-02T03:04:05.001Z"),
         ("6e4", "2026-01-02T03:05:05Z"),
         ("60000.0", "2026-01-02T03:05:05Z"),
-        ("251634977754999", "9999-12-30T22:00:00.999Z"),
     ] {
         let answer = app
             .kv_put("/kv/a", format!(r#"{{"value":1,"ttl":{ttl}}}"#))
             .await;
         assert_eq!(answer.status, 200, "{ttl}: {}", answer.text());
-        if ttl != "251634977754999" {
-            assert_eq!(answer.json()["expiresAt"], expires_at, "{ttl}");
-        }
+        assert_eq!(answer.json()["expiresAt"], expires_at, "{ttl}");
     }
 }
 
