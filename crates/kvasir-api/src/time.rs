@@ -1,7 +1,7 @@
 //! Times on the wire.
 
-use jiff::civil::{self, DateTime};
 use jiff::SignedDuration;
+use jiff::civil::{self, DateTime};
 use kvasir_kv::UnixMillis;
 
 /// A time as RFC 3339 writes it, in UTC, with milliseconds if there are any. Times beyond the years
