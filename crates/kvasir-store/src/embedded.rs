@@ -262,13 +262,16 @@ impl Opened {
                 return Err(damaged(&store, 0, "the folder is missing"));
             }
             create(&folder, &options.embedded, &mut |_| Ok(()))?;
-        } else if !matches!(state, Some(State::Closed { .. })) {
-            tracing::info!("the store was not closed, reading it from the disk again");
-            folder::drop_page_cache(&store)?;
+        } else {
+            let was_closed = matches!(state, Some(State::Closed { .. }));
+            if !was_closed {
+                tracing::info!("the store was not closed, reading it from the disk again");
+                folder::drop_page_cache(&store)?;
+            }
+            let identity = Identity::read(&store)?;
+            mend::mend(&store, &identity, was_closed, &options.metrics)?;
         }
         let identity = Identity::read(&store)?;
-        let was_closed = matches!(state, Some(State::Closed { .. }));
-        mend::mend(&store, &identity, was_closed, &options.metrics)?;
         folder.set_state(&State::Running)?;
 
         let db = open_database(&store, &options.embedded)?;
@@ -425,6 +428,15 @@ fn open_error(path: &Path, error: fjall::Error) -> OpenError {
         | fjall::Error::Storage(_) => damaged(path, 0, error.to_string()),
         other => OpenError::Engine(Arc::new(other)),
     }
+}
+
+/// Reads bytes as a journal, for the fuzzer: it must neither panic nor take long.
+#[doc(hidden)]
+pub fn fuzz_journal(bytes: &[u8]) {
+    let seal = journal::Seal {
+        nonce: [0; journal::NONCE_BYTES],
+    };
+    let _ = journal::scan(bytes, &seal, &mut None);
 }
 
 /// Where the store keeps its files below `dir`, for people who look for them.

@@ -68,12 +68,7 @@ impl Folder {
 
     /// Makes the folder itself and takes its lock.
     pub(crate) fn lock(&self) -> Result<Lock, OpenError> {
-        if !self.root.is_dir() {
-            std::fs::create_dir_all(&self.root).map_err(io("create", &self.root))?;
-            if let Some(parent) = parent_of(&self.root) {
-                sync_folder(&parent)?;
-            }
-        }
+        self.make_root()?;
         let path = self.lock_file();
         let mut file = OpenOptions::new()
             .read(true)
@@ -103,6 +98,17 @@ impl Folder {
         Ok(Lock {
             _file: Arc::new(file),
         })
+    }
+
+    /// Makes the folder and those above it, each durable in the one that lists it.
+    fn make_root(&self) -> Result<(), OpenError> {
+        let root = std::path::absolute(&self.root).map_err(io("find", &self.root))?;
+        let missing: Vec<_> = root.ancestors().take_while(|path| !path.is_dir()).collect();
+        for path in missing.into_iter().rev() {
+            std::fs::create_dir(path).map_err(io("create", path))?;
+            sync_folder(path.parent().expect("the root of all is not missing"))?;
+        }
+        Ok(())
     }
 
     /// How the store was left, `None` for one that was never opened.
@@ -295,12 +301,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
     let mut file = File::create(path).map_err(io("create", path))?;
     file.write_all(bytes).map_err(io("write", path))?;
     file.sync_all().map_err(io("sync", path))
-}
-
-/// The folder in which `path` is listed.
-pub(crate) fn parent_of(path: &Path) -> Option<PathBuf> {
-    let absolute = std::path::absolute(path).ok()?;
-    absolute.parent().map(Path::to_path_buf)
 }
 
 /// An [`OpenError::Io`] about `path`.
