@@ -189,7 +189,9 @@ fn check_folder(dir: &Path, told: &Told, fault: &str) {
             let stamps = [&a, &b].map(|entry| entry.as_ref().map(|entry| entry.versionstamp));
             assert_eq!(stamps[0], stamps[1], "{fault}: commit {number} is torn");
             if told.acked.contains(&number) {
-                let value = a.unwrap_or_else(|| panic!("{fault}: {number} is lost")).value;
+                let value = a
+                    .unwrap_or_else(|| panic!("{fault}: {number} is lost"))
+                    .value;
                 assert!(value.len() >= 100);
                 assert!(value.bytes.iter().all(|byte| *byte == number as u8));
             } else if !told.unknown.contains(&number) {

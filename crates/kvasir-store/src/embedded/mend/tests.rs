@@ -385,10 +385,19 @@ async fn journals_that_the_engine_sealed_are_clean_after_a_kill() {
     };
     // A journal may vanish, or a table appear, while the folder is copied; the copy of a killed
     // process is taken at once. So let the engine come to rest first.
-    store.reads.view().unwrap().data.rotate_memtable_and_wait().unwrap();
+    store
+        .reads
+        .view()
+        .unwrap()
+        .data
+        .rotate_memtable_and_wait()
+        .unwrap();
     copy(source.path(), killed.dir.path());
     let journals = journals(&killed.store()).unwrap();
-    assert!(journals.len() > 1 || !journals[0].ends_with("0.jnl"), "{journals:?}");
+    assert!(
+        journals.len() > 1 || !journals[0].ends_with("0.jnl"),
+        "{journals:?}"
+    );
     store.close().await.unwrap();
 
     let store = killed.open().await.unwrap();
