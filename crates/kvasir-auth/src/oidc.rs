@@ -8,6 +8,7 @@
 //! providers are accepted only when an audience for them is configured.
 
 mod claims;
+pub mod dev;
 mod keys;
 
 use std::sync::Arc;
