@@ -176,3 +176,11 @@ fn decisions(files: &[PathBuf], breaches: &mut Vec<String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_workspace_keeps_its_rules() {
+        super::check(&crate::root()).expect("every breach is printed");
+    }
+}
