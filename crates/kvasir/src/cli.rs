@@ -3,6 +3,7 @@
 //! Verbs that need settings take every one of them as a flag, `--limits.head 10s`. Those flags are
 //! made from the settings themselves, so none can be forgotten.
 
+mod dev_issuer;
 mod serve;
 pub(crate) mod settings;
 
@@ -26,6 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(serve::Serve),
+    DevIssuer(dev_issuer::DevIssuerArgs),
 }
 
 /// Names of the verbs that take settings as flags.
@@ -67,6 +69,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
     match cli.verb {
         None => serve::serve(&settings::sources(None, None)),
         Some(Verb::Serve(serve)) => serve.run(of_verb),
+        Some(Verb::DevIssuer(args)) => args.run(),
     }
 }
 
