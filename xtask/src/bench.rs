@@ -67,8 +67,19 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
 
 /// Builds both programs optimised and goes on as that.
 fn again_optimised() -> Result<()> {
-    let build = ["build", "--release", "--locked", "--package", "kvasir", "--package", "xtask"];
-    let built = Command::new("cargo").args(build).current_dir(crate::root()).status()?;
+    let build = [
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "kvasir",
+        "--package",
+        "xtask",
+    ];
+    let built = Command::new("cargo")
+        .args(build)
+        .current_dir(crate::root())
+        .status()?;
     ensure!(built.success(), "the release build failed");
     let status = Command::new(release_folder().join("xtask"))
         .args(std::env::args_os().skip(1))
@@ -80,7 +91,9 @@ fn again_optimised() -> Result<()> {
 
 fn release_folder() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| crate::root().join("target")).join("release")
+    target
+        .unwrap_or_else(|| crate::root().join("target"))
+        .join("release")
 }
 
 /// One run: its settings, its servers, its figures so far.
@@ -93,11 +106,15 @@ struct Bench {
 
 async fn measure(args: &BenchArgs) -> Result<()> {
     std::fs::create_dir_all(&args.folder)?;
-    let bare = Process::start(
-        Command::new(std::env::current_exe()?).args(["bench", "--part", "bare"]),
-    )?;
+    let bare =
+        Process::start(Command::new(std::env::current_exe()?).args(["bench", "--part", "bare"]))?;
     let scratch = tempfile::TempDir::with_prefix_in("bench-", &args.folder)?;
-    let mut bench = Bench { args: args.clone(), bare, scratch, report: Report::default() };
+    let mut bench = Bench {
+        args: args.clone(),
+        bare,
+        scratch,
+        report: Report::default(),
+    };
     bench.writes().await?;
     bench.reads().await?;
     bench.report.write(&bench.args.output.clone())
@@ -133,12 +150,15 @@ impl Bench {
             return Ok(());
         }
         let warm_up = Duration::from_millis(500);
-        load::run(ours.0, connections, warm_up, Arc::clone(&ours.1)).await.context(name.to_owned())?;
+        load::run(ours.0, connections, warm_up, Arc::clone(&ours.1))
+            .await
+            .context(name.to_owned())?;
         load::run(theirs.0, connections, warm_up, Arc::clone(&theirs.1)).await?;
         let mut rounds = Vec::new();
         for _ in 0..self.args.rounds {
             let mine = load::run(ours.0, connections, self.time(), Arc::clone(&ours.1)).await?;
-            let other = load::run(theirs.0, connections, self.time(), Arc::clone(&theirs.1)).await?;
+            let other =
+                load::run(theirs.0, connections, self.time(), Arc::clone(&theirs.1)).await?;
             rounds.push((mine, other));
         }
         self.report.compare(name, goal, &rounds);
@@ -153,7 +173,12 @@ impl Bench {
         let body = format!(r#"{{"value":"{value}"}}"#);
         let json = [("content-type", "application/json")];
         let put: MakeRequest = Arc::new(move |n| {
-            request("PUT", &format!("/kv/bench.{}", n % 100_000), &json, body.as_bytes())
+            request(
+                "PUT",
+                &format!("/kv/bench.{}", n % 100_000),
+                &json,
+                body.as_bytes(),
+            )
         });
         for (connections, goal) in [(1, None), (8, None), (64, Some(0.65))] {
             let name = format!("durable PUT, {connections} connections, against bare hyper");
@@ -171,20 +196,23 @@ impl Bench {
             self.report.compare(name, Some(0.35), &rounds);
         }
         for connections in [1, 8, 64] {
-            let name = format!("durable PUT, {connections} connections, against the engine without HTTP");
+            let name =
+                format!("durable PUT, {connections} connections, against the engine without HTTP");
             if !self.wants(&name) {
                 continue;
             }
             let store = open(&self.data("engine")).await?;
             let mut rounds = Vec::new();
             for _ in 0..self.args.rounds {
-                let ours = load::run(server.addr, connections, self.time(), Arc::clone(&put)).await?;
+                let ours =
+                    load::run(server.addr, connections, self.time(), Arc::clone(&put)).await?;
                 rounds.push((ours, commits(&store, connections, self.time()).await?));
             }
             store.close().await?;
             self.report.compare(&name, None, &rounds);
         }
-        self.report.figure("memory after the writes", server.memory_mib()?, "MiB", None);
+        self.report
+            .figure("memory after the writes", server.memory_mib()?, "MiB", None);
         Ok(())
     }
 
@@ -200,18 +228,28 @@ impl Bench {
             requests += 1;
         }
         let per_second = requests as f64 / began.elapsed().as_secs_f64();
-        Ok(Done { requests, per_second, ..Done::default() })
+        Ok(Done {
+            requests,
+            per_second,
+            ..Done::default()
+        })
     }
 
     /// Reads of a small and of a large store against the bare server.
     async fn reads(&mut self) -> Result<()> {
         let data = self.data("reads");
-        if ["GET", "list", "memory"].iter().any(|part| part.contains(&self.args.only) || self.args.only.contains(part)) {
+        if ["GET", "list", "memory"]
+            .iter()
+            .any(|part| part.contains(&self.args.only) || self.args.only.contains(part))
+        {
             fill(&data, self.args.entries).await?;
         }
         let server = self.kvasir(&data)?;
         self.report.figure(
-            &format!("memory at rest with {} entries of {VALUE_BYTES} bytes", self.args.entries),
+            &format!(
+                "memory at rest with {} entries of {VALUE_BYTES} bytes",
+                self.args.entries
+            ),
             server.memory_mib()?,
             "MiB",
             Some(200.0),
@@ -225,7 +263,8 @@ impl Bench {
         for (connections, goal) in [(1, None), (8, None), (64, Some(0.85))] {
             let name = format!("hot GET, {connections} connections, against bare hyper");
             let ours = (server.addr, fixed("/kv/large.00000500".to_owned()));
-            self.compare(&name, goal, connections, ours, (bare, Arc::clone(&theirs))).await?;
+            self.compare(&name, goal, connections, ours, (bare, Arc::clone(&theirs)))
+                .await?;
         }
         let entries = self.args.entries as u64;
         let random: MakeRequest = Arc::new(move |n| {
@@ -234,12 +273,15 @@ impl Bench {
             request("GET", &format!("/kv/large.{at:08}"), &[], b"")
         });
         let name = format!("random GET among {entries}, 64 connections, against bare hyper");
-        self.compare(&name, Some(0.6), 64, (server.addr, random), (bare, theirs)).await?;
+        self.compare(&name, Some(0.6), 64, (server.addr, random), (bare, theirs))
+            .await?;
         let list = fixed("/kv/large?list=true&limit=100".to_owned());
         let theirs = fixed(format!("/bytes/{}", 100 * (VALUE_BYTES + 120)));
         let name = "list of 100, 8 connections, against bare hyper";
-        self.compare(name, None, 8, (server.addr, list), (bare, theirs)).await?;
-        self.report.figure("memory under load", server.memory_mib()?, "MiB", None);
+        self.compare(name, None, 8, (server.addr, list), (bare, theirs))
+            .await?;
+        self.report
+            .figure("memory under load", server.memory_mib()?, "MiB", None);
         Ok(())
     }
 }
@@ -261,7 +303,9 @@ async fn commits(store: &Arc<dyn Store>, tasks: usize, time: Duration) -> Result
             while began.elapsed() < time {
                 let key = Key::from_strings(["bench", &format!("{task}-{}", done % 10_000)]);
                 let value = Value::json(vec![b'v'; VALUE_BYTES]);
-                store.commit(AtomicWrite::new().push(Mutation::set(key, value))).await?;
+                store
+                    .commit(AtomicWrite::new().push(Mutation::set(key, value)))
+                    .await?;
                 done += 1;
             }
             anyhow::Ok(done)
@@ -272,7 +316,11 @@ async fn commits(store: &Arc<dyn Store>, tasks: usize, time: Duration) -> Result
         requests += writer??;
     }
     let per_second = requests as f64 / began.elapsed().as_secs_f64();
-    Ok(Done { requests, per_second, ..Done::default() })
+    Ok(Done {
+        requests,
+        per_second,
+        ..Done::default()
+    })
 }
 
 /// Writes the entries of the large store past the server.

@@ -30,7 +30,9 @@ pub(crate) async fn serve() -> Result<()> {
             let service = service_fn(answer);
             let builder = auto::Builder::new(TokioExecutor::new());
             // A client that goes away is no news.
-            let _ = builder.serve_connection(TokioIo::new(socket), service).await;
+            let _ = builder
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
         });
     }
 }
@@ -38,7 +40,12 @@ pub(crate) async fn serve() -> Result<()> {
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     static SPACES: [u8; 64 * 1024] = [b' '; 64 * 1024];
     let body = if request.method() == Method::GET {
-        let bytes = request.uri().path().rsplit('/').next().and_then(|size| size.parse().ok());
+        let bytes = request
+            .uri()
+            .path()
+            .rsplit('/')
+            .next()
+            .and_then(|size| size.parse().ok());
         Bytes::from_static(&SPACES[..bytes.unwrap_or(16).min(SPACES.len())])
     } else {
         let _ = request.into_body().collect().await;
@@ -46,6 +53,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     };
     let mut response = Response::new(Full::new(body));
     let json = hyper::header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, json);
     Ok(response)
 }

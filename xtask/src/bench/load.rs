@@ -85,7 +85,11 @@ impl Client {
     pub(crate) async fn connect(addr: SocketAddr) -> Result<Client> {
         let socket = TcpStream::connect(addr).await.context("cannot connect")?;
         socket.set_nodelay(true)?;
-        Ok(Client { socket, buffer: vec![0; 64 * 1024], filled: 0 })
+        Ok(Client {
+            socket,
+            buffer: vec![0; 64 * 1024],
+            filled: 0,
+        })
     }
 
     /// Sends a request and reads its whole answer; returns the status.
@@ -103,7 +107,9 @@ impl Client {
         let header = |name: &str| {
             text.lines().find_map(|line| {
                 let (known, value) = line.split_once(':')?;
-                known.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+                known
+                    .eq_ignore_ascii_case(name)
+                    .then(|| value.trim().to_owned())
             })
         };
         if let Some(length) = header("content-length") {
@@ -131,7 +137,9 @@ impl Client {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 /// The bytes of a request.

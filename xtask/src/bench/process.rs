@@ -26,7 +26,9 @@ impl Process {
             .with_context(|| format!("cannot start {command:?}"))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
-        let ready = lines.next().context("the server ended before it was ready")??;
+        let ready = lines
+            .next()
+            .context("the server ended before it was ready")??;
         // Whatever it prints later must not block it.
         std::thread::spawn(move || for _ in lines {});
         let addr = ready
@@ -39,15 +41,27 @@ impl Process {
     /// Kvasir on a data folder, one plain port.
     pub(crate) fn kvasir(binary: &Path, data: &Path, more: &[&str]) -> Result<Process> {
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]).args(more);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(more);
         Process::start(command.stderr(Stdio::null()))
     }
 
     /// Resident memory, in MiB.
     pub(crate) fn memory_mib(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-        let kib = line.split_whitespace().nth(1).context("no figure")?.parse::<f64>()?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .context("no VmRSS")?;
+        let kib = line
+            .split_whitespace()
+            .nth(1)
+            .context("no figure")?
+            .parse::<f64>()?;
         Ok(kib / 1024.0)
     }
 }

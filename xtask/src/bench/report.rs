@@ -66,7 +66,12 @@ impl Report {
     pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &'static str, goal: Option<f64>) {
         let goal_text = goal.map_or(String::new(), |goal| format!("  (at most {goal:.0})"));
         println!("{name:<58} {value:>10.1} {unit}{goal_text}");
-        self.figures.push(Figure { name: name.to_owned(), value, unit, goal });
+        self.figures.push(Figure {
+            name: name.to_owned(),
+            value,
+            unit,
+            goal,
+        });
     }
 
     /// Writes the report.

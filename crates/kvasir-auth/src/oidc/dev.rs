@@ -21,7 +21,9 @@ pub struct DevIssuer {
 
 impl std::fmt::Debug for DevIssuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DevIssuer").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("DevIssuer")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -38,7 +40,10 @@ impl DevIssuer {
     /// If the operating system gives no random bytes.
     pub fn new(issuer: impl Into<String>) -> Result<DevIssuer, DevIssuerError> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
-        Ok(DevIssuer { issuer: issuer.into(), pair: pair.map_err(|_| DevIssuerError)? })
+        Ok(DevIssuer {
+            issuer: issuer.into(),
+            pair: pair.map_err(|_| DevIssuerError)?,
+        })
     }
 
     /// The discovery document.
@@ -83,7 +88,13 @@ impl DevIssuer {
         let part = |json: &Value| BASE64URL_NOPAD.encode(json.to_string().as_bytes());
         let message = format!("{}.{}", part(&header), part(&claims));
         let random = aws_lc_rs::rand::SystemRandom::new();
-        let signature = self.pair.sign(&random, message.as_bytes()).map_err(|_| DevIssuerError)?;
-        Ok(format!("{message}.{}", BASE64URL_NOPAD.encode(signature.as_ref())))
+        let signature = self
+            .pair
+            .sign(&random, message.as_bytes())
+            .map_err(|_| DevIssuerError)?;
+        Ok(format!(
+            "{message}.{}",
+            BASE64URL_NOPAD.encode(signature.as_ref())
+        ))
     }
 }

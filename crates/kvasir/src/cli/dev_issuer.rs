@@ -49,8 +49,12 @@ impl DevIssuerArgs {
                 self.listen
             )));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        runtime.context("cannot start the runtime")?.block_on(serve(self.listen))
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
+        runtime
+            .context("cannot start the runtime")?
+            .block_on(serve(self.listen))
     }
 }
 
@@ -58,11 +62,15 @@ impl DevIssuerArgs {
 async fn serve(addr: SocketAddr) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-    let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
+    let listener = TcpListener::bind(addr)
+        .await
+        .with_context(|| format!("cannot listen on {addr}"))?;
     let addr = listener.local_addr().context("the socket has no address")?;
     let issuer = Arc::new(DevIssuer::new(format!("http://{addr}"))?);
     println!("kvasir dev-issuer ready http={addr}");
-    println!("\n  kvasir serve --iss http://{addr}\n  curl 'http://{addr}/token?user=alice&client=app'");
+    println!(
+        "\n  kvasir serve --iss http://{addr}\n  curl 'http://{addr}/token?user=alice&client=app'"
+    );
     loop {
         let socket = tokio::select! {
             accepted = listener.accept() => accepted.context("cannot accept")?.0,
@@ -84,17 +92,29 @@ async fn serve(addr: SocketAddr) -> Result<(), Failure> {
 
 fn answer(issuer: &DevIssuer, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, content_type, body) = match request.uri().path() {
-        "/.well-known/openid-configuration" => {
-            (StatusCode::OK, "application/json", issuer.discovery().to_string())
-        }
-        "/jwks" => (StatusCode::OK, "application/json", issuer.jwks().to_string()),
+        "/.well-known/openid-configuration" => (
+            StatusCode::OK,
+            "application/json",
+            issuer.discovery().to_string(),
+        ),
+        "/jwks" => (
+            StatusCode::OK,
+            "application/json",
+            issuer.jwks().to_string(),
+        ),
         "/token" => token(issuer, request.uri().query().unwrap_or_default()),
-        _ => (StatusCode::NOT_FOUND, "text/plain", "ask for /token?user=NAME\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "ask for /token?user=NAME\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let content_type = header::HeaderValue::from_static(content_type);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     response
 }
 
@@ -112,11 +132,19 @@ fn token(issuer: &DevIssuer, query: &str) -> (StatusCode, &'static str, String) 
         }
     }
     if user.is_empty() {
-        return (StatusCode::BAD_REQUEST, "text/plain", "say whom: /token?user=NAME\n".to_owned());
+        return (
+            StatusCode::BAD_REQUEST,
+            "text/plain",
+            "say whom: /token?user=NAME\n".to_owned(),
+        );
     }
     let scopes: Vec<String> = scopes.split_whitespace().map(str::to_owned).collect();
     match issuer.token(&user, &client, &scopes, SystemClock.now()) {
         Ok(token) => (StatusCode::OK, "text/plain", token),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain",
+            error.to_string(),
+        ),
     }
 }
