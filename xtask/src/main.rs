@@ -11,6 +11,7 @@
 )]
 
 mod bench;
+mod crash;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -33,6 +34,8 @@ enum Verb {
     Tidy,
     /// Measures Kvasir against bare servers in one run and prints ratios.
     Bench(bench::BenchArgs),
+    /// Kills stores and the server while clients write, and judges what is left.
+    Crash(crash::CrashArgs),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Ci => ci(),
         Verb::Tidy => tidy::check(&root()),
         Verb::Bench(args) => bench::run(&args),
+        Verb::Crash(args) => crash::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

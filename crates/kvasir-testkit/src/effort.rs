@@ -4,6 +4,7 @@
 //! `KVASIR_TEST_SEED=7` begins elsewhere; both stand in the message of a failure.
 
 use std::env;
+use std::str::FromStr;
 
 /// What the environment asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,20 +21,10 @@ impl Effort {
     /// # Panics
     ///
     /// If one of them is not a number.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "tests have no configuration but their environment"
-    )]
     pub fn from_env() -> Effort {
-        let number = |name: &str, default: u64| match env::var(name) {
-            Ok(text) => text
-                .parse()
-                .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
-            Err(_) => default,
-        };
         Effort {
-            seed: number("KVASIR_TEST_SEED", 0),
-            factor: u32::try_from(number("KVASIR_TEST_EFFORT", 1)).expect("effort below 2^32"),
+            seed: number("KVASIR_TEST_SEED").unwrap_or(0),
+            factor: number("KVASIR_TEST_EFFORT").unwrap_or(1),
         }
     }
 
@@ -41,4 +32,23 @@ impl Effort {
     pub fn times(self, plain: u32) -> u32 {
         plain.saturating_mul(self.factor)
     }
+}
+
+/// `KVASIR_CRASH_KILLS`: how often a crash test kills, whatever the effort.
+///
+/// # Panics
+///
+/// If it is not a number.
+pub fn crash_kills() -> Option<u32> {
+    number("KVASIR_CRASH_KILLS")
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests have no configuration but their environment"
+)]
+fn number<T: FromStr>(name: &str) -> Option<T> {
+    let text = env::var(name).ok()?;
+    let number = text.parse().ok();
+    Some(number.unwrap_or_else(|| panic!("{name} is not a number: {text}")))
 }

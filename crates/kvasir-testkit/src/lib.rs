@@ -3,6 +3,8 @@
 //! - [`conformance`] holds every promise of `Store` as a test for all backends.
 //! - [`model`] is the rules written a second time, [`history`] judges what concurrent clients saw.
 //! - [`script`] runs generated operations on a backend and `memory`, [`crowd`] many clients at once.
+//! - [`crash`] kills real stores while clients write, [`sim`] is an engine with planted faults that
+//!   proves the judge.
 //! - [`server`] starts the real `kvasir` binary, [`raw`] speaks broken HTTP to it, [`oidc`] is an
 //!   identity provider, [`wait`] bounds every wait.
 //!
@@ -31,6 +33,7 @@ pub mod oidc;
 pub mod raw;
 pub mod script;
 pub mod server;
+pub mod sim;
 pub mod wait;
 pub mod workload;
 
