@@ -4,8 +4,15 @@
 //! made from the settings themselves, so none can be forgotten.
 
 mod dev_issuer;
+pub(crate) mod admin;
+pub(crate) mod client;
+mod config;
+mod data;
+mod health;
+pub(crate) mod output;
 mod serve;
 pub(crate) mod settings;
+mod token;
 
 use std::ffi::OsString;
 
@@ -28,10 +35,18 @@ struct Cli {
 enum Verb {
     Serve(serve::Serve),
     DevIssuer(dev_issuer::DevIssuerArgs),
+    Get(data::Get),
+    #[command(visible_alias = "set")]
+    Put(data::Put),
+    #[command(visible_alias = "delete")]
+    Rm(data::Rm),
+    #[command(visible_alias = "list")]
+    Ls(data::Ls),
+    Watch(data::Watch),
+    Token(token::Tokens),
+    Config(config::ConfigVerbs),
+    Health(health::Health),
 }
-
-/// Names of the verbs that take settings as flags.
-const VERBS_WITH_SETTINGS: [&str; 1] = ["serve"];
 
 /// Runs the command with these arguments, the first of which is its own name.
 pub fn run(args: Vec<OsString>) -> Exit {
@@ -57,10 +72,12 @@ pub fn run(args: Vec<OsString>) -> Exit {
 
 fn command() -> clap::Command {
     let mut command = Cli::command();
-    for verb in VERBS_WITH_SETTINGS {
-        command = command.mut_subcommand(verb, settings::with_flags);
-    }
-    command
+    command = command.mut_subcommand("serve", settings::with_flags);
+    command.mut_subcommand("config", |config| {
+        config
+            .mut_subcommand("show", settings::with_flags)
+            .mut_subcommand("check", settings::with_flags)
+    })
 }
 
 fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
@@ -70,6 +87,14 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         None => serve::serve(&settings::sources(None, None)),
         Some(Verb::Serve(serve)) => serve.run(of_verb),
         Some(Verb::DevIssuer(args)) => args.run(),
+        Some(Verb::Get(get)) => get.run(),
+        Some(Verb::Put(put)) => put.run(),
+        Some(Verb::Rm(rm)) => rm.run(),
+        Some(Verb::Ls(ls)) => ls.run(),
+        Some(Verb::Watch(watch)) => watch.run(),
+        Some(Verb::Token(token)) => token.run(),
+        Some(Verb::Config(config)) => config.run(of_verb),
+        Some(Verb::Health(health)) => health.run(),
     }
 }
 

@@ -10,5 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod listen;
+pub mod server_file;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

@@ -2,10 +2,13 @@
 //! settings -> store -> dialects -> sites -> listeners.
 
 mod mounts;
+mod offline;
 mod stores;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -15,7 +18,6 @@ use kvasir_kv::{Clock, Keyspace, KeyspaceName, Store};
 use kvasir_store::{OpenOptions, StoreMetrics, SystemClock};
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,8 +25,12 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate};
 use crate::telemetry::probes::{Probes, Readiness};
+use crate::server_file::{Left, ServerFile};
 use crate::telemetry::requests::RequestMetrics;
+use crate::tls::Certificates;
 use mounts::Mounted;
+
+pub use offline::Offline;
 
 /// Passwords hashed at once, over all dialects; LIM-7 of the operator's contract. Each takes a core
 /// and 19 MiB for some tens of milliseconds.
@@ -38,8 +44,11 @@ pub struct Server {
     pub https: Vec<SocketAddr>,
     /// The administrator token that was just made, to be shown once.
     pub first_token: Option<SecretString>,
+    /// The certificate of the local authority, if the TLS listeners show one of it.
+    pub authority_file: Option<PathBuf>,
     listeners: Listeners,
     shared: Shared,
+    _server_file: Left,
 }
 
 /// What every mount is built from.
@@ -73,16 +82,23 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Server, Failure> {
         let mut registry = Registry::with_prefix("kvasir");
         let sockets = Sockets::bind(config)?;
+        create_private(&config.server.data)?;
         let shared = Shared::open(config, &mut registry).await?;
+        let tls = sockets.certificates(config, &*shared.clock)?;
         let first_token = shared.admit_administrator(config, &sockets).await?;
         let mounts = mounts::mounts(config, &shared).await?;
-        shared.start_background(&mounts);
+        shared.start_background(&mounts, tls.clone());
         let (http, https) = (addrs(&sockets.clear), addrs(&sockets.encrypted));
-        let listeners = shared.listen(config, sockets, mounts, registry, None);
+        let token = shared.access.make_process_token()?;
+        let server_file = ServerFile::leave(&config.server.data, &urls(&http, &https), &token)?;
+        let authority_file = tls.as_ref().and_then(Certificates::authority_file);
+        let listeners = shared.listen(config, sockets, mounts, registry, tls)?;
         Ok(Server {
             http,
             https,
             first_token,
+            authority_file,
+            _server_file: server_file,
             listeners,
             shared,
         })
@@ -105,6 +121,32 @@ impl Server {
         }
         shared.close().await
     }
+}
+
+/// Creates the data folder, which other users of the machine have no business in.
+fn create_private(folder: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))
+}
+
+/// Addresses as URLs that a client on this machine can use.
+fn urls(http: &[SocketAddr], https: &[SocketAddr]) -> Vec<String> {
+    let url = |scheme: &str, addr: &SocketAddr| {
+        let mut addr = *addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(match addr {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("{scheme}://{addr}")
+    };
+    let http = http.iter().map(|addr| url("http", addr));
+    http.chain(https.iter().map(|addr| url("https", addr)))
+        .collect()
 }
 
 fn addrs(bound: &[Bound]) -> Vec<SocketAddr> {
@@ -138,6 +180,18 @@ impl Sockets {
             encrypted: all(encrypted)?,
             of_mounts,
         })
+    }
+
+    /// The certificate to show, if there is a TLS listener.
+    fn certificates(
+        &self,
+        config: &Config,
+        clock: &dyn Clock,
+    ) -> anyhow::Result<Option<Certificates>> {
+        match self.encrypted[..] {
+            [] => Ok(None),
+            _ => Certificates::load(config, clock).map(Some),
+        }
     }
 
     fn all_are_loopback(&self) -> bool {
@@ -235,7 +289,13 @@ impl Shared {
     }
 
     /// Starts what runs beside the requests. All of it ends with `shutdown`.
-    fn start_background(&self, mounts: &[Mounted]) {
+    fn start_background(&self, mounts: &[Mounted], tls: Option<Certificates>) {
+        if let Some(tls) = tls {
+            let (stop, clock) = (self.shutdown.clone(), self.clock.clone());
+            self.background.spawn(async move {
+                stop.run_until_cancelled(tls.follow(clock)).await;
+            });
+        }
         for mount in mounts {
             self.background.spawn(mount.dialect.clone().background());
         }
@@ -257,8 +317,9 @@ impl Shared {
         sockets: Sockets,
         mounts: Vec<Mounted>,
         mut registry: Registry,
-        tls: Option<TlsAcceptor>,
-    ) -> Listeners {
+        tls: Option<Certificates>,
+    ) -> anyhow::Result<Listeners> {
+        let tls = tls.map(|tls| tls.acceptor()).transpose()?;
         let mut listeners = Listeners::new(config.limits.listeners());
         let count = listeners.connection_count();
         let names = mounts.iter().map(|mount| mount.dialect.name());
@@ -289,7 +350,7 @@ impl Shared {
         for bound in sockets.encrypted {
             listeners.serve(bound, common.clone(), tls.clone());
         }
-        listeners
+        Ok(listeners)
     }
 
     async fn close(self) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{ArgMatches, Args};
+use secrecy::ExposeSecret;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::settings;
@@ -88,6 +89,18 @@ fn announce(server: &Server) {
         return;
     };
     let base = format!("http://{addr}");
+    if let Some(token) = &server.first_token {
+        println!(
+            "\n  There was no token, so an administrator token was made. It is shown only now:\n\n  {}",
+            token.expose_secret()
+        );
+    }
+    if let (Some(addr), Some(file)) = (server.https.first(), &server.authority_file) {
+        println!(
+            "\n  https://{addr} shows a certificate of the local authority {}",
+            file.display()
+        );
+    }
     println!(
         "\n  Address   {base}\n  Console   {base}/_/\n\nTry:\n  \
          curl -X PUT {base}/kv/hello -H 'Content-Type: application/json' -d '{{\"value\": \"world\"}}'\n  \

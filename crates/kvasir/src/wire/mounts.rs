@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use kvasir_api::{Ctx, Dialect, accounts, edgekv, kopano};
+use kvasir_api::{Ctx, Dialect, accounts, admin, edgekv, kopano};
 use kvasir_kv::KeyspaceName;
 
 use super::Shared;
@@ -23,6 +23,7 @@ struct Usual {
 /// The dialects in the order in which they are asked. Those that know their paths stand before
 /// those that share the root.
 const USUAL: &[Usual] = &[
+    usual("admin", "/_", "everything"),
     usual("edgekv", "", "edgekv"),
     usual("kopano", "/api/kvs/v1", "kopano"),
     usual("accounts", "", "default"),
@@ -83,6 +84,7 @@ fn dialect(
             config.accounts.clone(),
             shared.passwords.clone(),
         )),
+        "admin" => Arc::new(admin::Admin::new(ctx)),
         "edgekv" => Arc::new(edgekv::EdgeKv::new(ctx, config.edgekv.clone())),
         "kopano" => Arc::new(
             kopano::Kopano::new(ctx, config.kopano.clone())

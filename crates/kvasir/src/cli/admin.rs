@@ -1,0 +1,110 @@
+//! The admin API, wherever it can be reached: in a running server, or in this process on the data
+//! folder while no server holds it. Verbs do not see the difference.
+
+use std::path::Path;
+
+use anyhow::Context;
+use reqwest::Method;
+use serde_json::Value as Json;
+
+use super::client::{Client, Target, refused};
+use super::settings;
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::server_file::ServerFile;
+use crate::wire::Offline;
+
+/// Where the API lies.
+const API: &str = "/_/api/v1";
+
+/// See the module.
+pub(crate) enum Administration {
+    /// A running server.
+    Running(Client),
+    /// The store, opened by this process.
+    Here(Box<Offline>),
+}
+
+impl Administration {
+    /// The server that the flags name, or that holds the data folder; without one the folder itself.
+    ///
+    /// # Errors
+    ///
+    /// If there is neither.
+    pub(crate) async fn reach(target: &Target) -> Result<Administration, Failure> {
+        let mut sources = settings::sources(None, None);
+        if let Some(folder) = &target.data {
+            let folder = folder.to_string_lossy().into_owned();
+            let flag = ("server.data".to_owned(), "--data".to_owned(), vec![folder]);
+            sources.flags.push(flag);
+        }
+        let (config, _) = Config::load(&sources)?;
+        let folder = &config.server.data;
+        let is_running = ServerFile::read(folder)?.is_some();
+        if target.server.is_some() || is_running {
+            return Ok(Administration::Running(target.client()?));
+        }
+        if !Path::new(folder).exists() && config.store.url.is_empty() {
+            return Err(Failure::new(
+                Exit::Unreachable,
+                format!(
+                    "no server runs on {0} and there is no such folder; name a server with \
+                     --server, or a folder with --data",
+                    folder.display()
+                ),
+            ));
+        }
+        let here = Offline::open(&config).await?;
+        Ok(Administration::Here(Box::new(here)))
+    }
+
+    /// Calls one route below `/_/api/v1`.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the answer means.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Json>,
+    ) -> Result<Json, Failure> {
+        let path = format!("{API}{path}");
+        let answer = match self {
+            Administration::Running(client) => {
+                let mut request = client.request(method, &path);
+                if let Some(body) = body {
+                    request = request
+                        .header("content-type", "application/json")
+                        .body(body.to_string());
+                }
+                let answer = client.send(request).await?.bytes().await;
+                answer.map_err(|error| client.unreachable(error))?
+            }
+            Administration::Here(here) => {
+                let body = body.map(Json::to_string).unwrap_or_default();
+                let (status, answer) = here.call(method, &path, body).await?;
+                if !status.is_success() {
+                    return Err(refused(status, &answer));
+                }
+                answer
+            }
+        };
+        if answer.is_empty() {
+            return Ok(Json::Null);
+        }
+        Ok(serde_json::from_slice(&answer).context("the answer is not JSON")?)
+    }
+
+    /// Closes what was opened.
+    ///
+    /// # Errors
+    ///
+    /// If the store could not be closed cleanly.
+    pub(crate) async fn leave(self) -> Result<(), Failure> {
+        match self {
+            Administration::Running(_) => Ok(()),
+            Administration::Here(here) => Ok(here.close().await?),
+        }
+    }
+}
