@@ -26,8 +26,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The dialect on `ctx`. Its keyspace must be one that no database is called, because it stands
-    /// for "everything" in grants.
+    /// The dialect on `ctx`.
     pub fn new(ctx: Ctx) -> Admin {
         Admin { ctx }
     }
@@ -70,7 +69,7 @@ impl Dialect for Admin {
 /// Refuses everybody but administrators.
 fn require_admin(ctx: &Ctx, caller: &Caller) -> Result<(), ApiError> {
     caller
-        .require(ctx, &ctx.keyspace, Verb::Admin, &Key::default())
+        .require(ctx, &ctx.system, Verb::Admin, &Key::default())
         .map_err(|_| ApiError::forbidden("this needs an administrator token"))
 }
 

@@ -23,7 +23,7 @@ struct Usual {
 /// The dialects in the order in which they are asked. Those that know their paths stand before
 /// those that share the root.
 const USUAL: &[Usual] = &[
-    usual("admin", "/_", "everything"),
+    usual("admin", "/_", "default"),
     usual("edgekv", "", "edgekv"),
     usual("kopano", "/api/kvs/v1", "kopano"),
     usual("accounts", "", "default"),
