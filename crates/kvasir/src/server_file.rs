@@ -76,7 +76,11 @@ impl ServerFile {
                 _ => {}
             }
             let mut options = fs::OpenOptions::new();
-            let mut new = options.write(true).create_new(true).mode(0o600).open(&aside)?;
+            let mut new = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&aside)?;
             new.write_all(&text)?;
             fs::rename(&aside, &file)
         };
@@ -90,7 +94,9 @@ fn path(folder: &Path) -> PathBuf {
 }
 
 fn is_running(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| {
         !matches!(
             rustix::process::test_kill_process(pid),

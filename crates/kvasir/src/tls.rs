@@ -162,8 +162,7 @@ fn read(certificate: &Path, key: &Path) -> anyhow::Result<CertifiedKey> {
     );
     let secret = PrivateKeyDer::from_pem_file(key)
         .with_context(|| format!("tls.key: cannot read {}", key.display()))?;
-    certified(chain, secret)
-        .with_context(|| format!("tls.key: {} is not usable", key.display()))
+    certified(chain, secret).with_context(|| format!("tls.key: {} is not usable", key.display()))
 }
 
 /// A chain with its key, if they belong together.

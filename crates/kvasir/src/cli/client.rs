@@ -115,7 +115,10 @@ impl Client {
 
     /// Sends a request; an answer that is no success is a failure.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -168,7 +171,10 @@ impl Client {
                         }
                     }
                     if held.len() > LINE_BYTES_MAX {
-                        return Err(Failure::new(Exit::Failed, "a line of the answer is too long"));
+                        return Err(Failure::new(
+                            Exit::Failed,
+                            "a line of the answer is too long",
+                        ));
                     }
                 }
             },
@@ -203,7 +209,10 @@ pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Failure {
         502..=504 => Exit::Unreachable,
         _ => Exit::Failed,
     };
-    Failure::new(exit, format!("the server answered {}: {sentence}", status.as_u16()))
+    Failure::new(
+        exit,
+        format!("the server answered {}: {sentence}", status.as_u16()),
+    )
 }
 
 /// Runs a client verb to its end.

@@ -150,9 +150,8 @@ impl Put {
             },
         };
         let text = |bytes: Vec<u8>| {
-            String::from_utf8(bytes).map_err(|_| {
-                Failure::usage("the value is not UTF-8; store it with `--as bytes`")
-            })
+            String::from_utf8(bytes)
+                .map_err(|_| Failure::usage("the value is not UTF-8; store it with `--as bytes`"))
         };
         match self.kind.unwrap_or(usual) {
             As::Json => {
@@ -254,7 +253,11 @@ impl Rm {
             )));
         }
         let mut terminal = std::io::stderr();
-        let asked = write!(terminal, "Remove {what}, such as {}? [y/N] ", sample.join(", "));
+        let asked = write!(
+            terminal,
+            "Remove {what}, such as {}? [y/N] ",
+            sample.join(", ")
+        );
         let mut answer = String::new();
         asked
             .and_then(|()| terminal.flush())
@@ -334,7 +337,11 @@ impl Ls {
                 .header("accept", "application/x-ndjson");
             let mut lines = client.lines(client.send(request).await?);
             let mut printer = Printer::new(&self.common.form);
-            printer.begin(if self.keys { &["key"] } else { &["key", "value"] })?;
+            printer.begin(if self.keys {
+                &["key"]
+            } else {
+                &["key", "value"]
+            })?;
             while let Some(line) = lines.next().await {
                 let entry: Json = parse(&line?)?;
                 let mut cells = vec![key_of(&entry)];

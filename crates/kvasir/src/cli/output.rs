@@ -205,6 +205,9 @@ mod tests {
 
     #[test]
     fn cells_cannot_speak_to_the_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\tc\n"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
+        assert_eq!(
+            printable("a\u{1b}[2Jb\tc\n"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}"
+        );
     }
 }

@@ -68,10 +68,7 @@ impl Authority {
     pub fn open(folder: &Path, names: &[String], now: UnixMillis) -> anyhow::Result<Authority> {
         let certificate_file = folder.join("ca.pem");
         let key_file = folder.join("ca-key.pem");
-        let kept = match (
-            read_if_there(&certificate_file)?,
-            read_if_there(&key_file)?,
-        ) {
+        let kept = match (read_if_there(&certificate_file)?, read_if_there(&key_file)?) {
             (Some(certificate), Some(key)) if lasts(&certificate, now) => Some((certificate, key)),
             _ => None,
         };
@@ -178,7 +175,11 @@ fn replace(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
             _ => {}
         }
         let mut options = fs::OpenOptions::new();
-        let mut new = options.write(true).create_new(true).mode(mode).open(&aside)?;
+        let mut new = options
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&aside)?;
         new.write_all(text.as_bytes())?;
         new.sync_all()?;
         fs::rename(&aside, file)
@@ -217,7 +218,10 @@ mod tests {
         Authority::open(folder.path(), &[], NOW).unwrap();
         let first = fs::read_to_string(folder.path().join("ca.pem")).unwrap();
         Authority::open(folder.path(), &[], later(3621)).unwrap();
-        assert_ne!(fs::read_to_string(folder.path().join("ca.pem")).unwrap(), first);
+        assert_ne!(
+            fs::read_to_string(folder.path().join("ca.pem")).unwrap(),
+            first
+        );
     }
 
     #[test]
