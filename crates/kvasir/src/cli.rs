@@ -3,11 +3,11 @@
 //! Verbs that need settings take every one of them as a flag, `--limits.head 10s`. Those flags are
 //! made from the settings themselves, so none can be forgotten.
 
-mod dev_issuer;
 pub(crate) mod admin;
 pub(crate) mod client;
 mod config;
 mod data;
+mod dev_issuer;
 mod health;
 pub(crate) mod output;
 mod serve;
