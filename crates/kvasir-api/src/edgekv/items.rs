@@ -11,10 +11,10 @@ use kvasir_kv::{
     AtomicWrite, Check, Entry, Key, KeyRange, Mutation, Outcome, Part, RangeRead, SnapshotRead,
 };
 
-use super::database::{Database, TRIES, corrupt};
+use super::database::{Database, TRIES};
 use super::error;
 use super::namespaces::{Namespace, NamespaceRecord};
-use super::wire::names::Realm;
+use super::wire::names::{GROUP_BYTES_MAX, ITEM_BYTES_MAX, Realm, is_name};
 use super::wire::{ItemValue, item_text};
 use crate::error::ApiError;
 
@@ -53,10 +53,7 @@ impl Database {
         if self.is_withheld(&entry) {
             return Ok(None);
         }
-        let text = item_text(&entry.value).ok_or_else(|| {
-            error::refused("The value was written through another API in a form that is no text.")
-        })?;
-        Ok(Some(text))
+        Ok(Some(item_text(&entry.value)))
     }
 
     /// Whether a rehearsal of eventual consistency hides this entry still.
@@ -203,17 +200,22 @@ impl Database {
         if let Some(after) = after {
             range.start = group.with_string(after).successor();
         }
+        let depth = group.parts().map_or(0, |parts| parts.len());
         let mut keys = Vec::new();
         while keys.len() < limit {
-            let mut read = RangeRead::new(range.clone(), limit - keys.len());
+            let wanted = limit - keys.len();
+            let mut read = RangeRead::new(range.clone(), wanted);
             read.bytes_max = LISTING_READ_BYTES;
             let mut found = self.items().read(SnapshotRead::range(read)).await?.ranges;
             let found = found.pop().unwrap_or_default();
-            for entry in &found.entries {
-                keys.push(last_part(&entry.key)?);
-            }
+            keys.extend(found.entries.iter().filter_map(|entry| {
+                let parts = entry.key.parts().ok()?;
+                let is_item = parts.len() == depth + 1;
+                name_at(&entry.key, depth, ITEM_BYTES_MAX).filter(|_| is_item)
+            }));
+            let is_last = !found.cut_by_bytes && found.entries.len() < wanted;
             match found.entries.last() {
-                Some(last) if found.cut_by_bytes => range.start = last.key.successor(),
+                Some(last) if !is_last => range.start = last.key.successor(),
                 _ => break,
             }
         }
@@ -242,25 +244,23 @@ impl Database {
             else {
                 break;
             };
-            let parts = entry.key.parts();
-            let group = match parts.as_deref().map(|parts| parts.get(depth)) {
-                Ok(Some(Part::String(group))) => group.clone(),
-                // Another dialect may write keys of any form below ours.
-                _ => {
-                    range.start = entry.key.successor();
-                    continue;
+            match name_at(&entry.key, depth, GROUP_BYTES_MAX) {
+                Some(group) => {
+                    range.start = KeyRange::below(&realm.group(&group)).end;
+                    groups.push(group);
                 }
-            };
-            range.start = KeyRange::below(&realm.group(&group)).end;
-            groups.push(group);
+                None => range.start = entry.key.successor(),
+            }
         }
         Ok(groups)
     }
 }
 
-fn last_part(key: &Key) -> Result<String, ApiError> {
-    match key.parts().ok().and_then(|mut parts| parts.pop()) {
-        Some(Part::String(item)) => Ok(item),
-        _ => Err(corrupt("the key of an item")),
+/// The name that a key has as one of its parts. Another dialect may write keys of any form below
+/// ours; those that no path of this one can name have none.
+fn name_at(key: &Key, depth: usize, bytes_max: usize) -> Option<String> {
+    match key.parts().ok()?.into_iter().nth(depth)? {
+        Part::String(name) if is_name(&name, bytes_max) => Some(name),
+        _ => None,
     }
 }

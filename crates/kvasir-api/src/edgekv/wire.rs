@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::error;
 use crate::body;
 use crate::error::ApiError;
+use crate::v8json;
 
 pub(super) mod names;
 pub(super) mod namespace;
@@ -270,13 +271,12 @@ pub(super) fn is_json(bytes: &[u8]) -> bool {
         .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
-/// The text of a stored value; `None` for a value that another dialect wrote in a form that is no
-/// text.
-pub(super) fn item_text(value: &Value) -> Option<Bytes> {
+/// The text of a stored value. What other dialects write in a form that is no text is shown as REST
+/// shows it.
+pub(super) fn item_text(value: &Value) -> Bytes {
     match value.encoding {
-        Encoding::Json | Encoding::Bytes => Some(value.bytes.clone()),
-        Encoding::U64 => Some(value.as_u64()?.to_string().into()),
-        Encoding::V8 => None,
+        Encoding::Json | Encoding::Bytes => value.bytes.clone(),
+        Encoding::U64 | Encoding::V8 => v8json::render(value).text,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod deno;
+mod edgekv;
 mod kopano;
 mod support;
 
