@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 /// Most credentials, revoked ones included.
-pub const CLIENTS_MAX: usize = 1000;
+pub const CLIENTS_MAX: usize = 256;
 
 /// Longest name of a credential, in bytes.
 pub const NAME_BYTES_MAX: usize = 100;
