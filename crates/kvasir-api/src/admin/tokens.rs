@@ -76,8 +76,9 @@ async fn create(
 ) -> Result<Response, ApiError> {
     require_admin(&ctx, &caller)?;
     let body = body::read(&headers, body, BODY_BYTES_MAX).await?;
-    let create: Create = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::bad_request(format!("the body is not as it must be: {error}")))?;
+    let create: Create = serde_json::from_slice(&body).map_err(|error| {
+        ApiError::bad_request(format!("the body is not as it must be: {error}"))
+    })?;
     let new = new_token(create, &ctx, &caller)?;
     let (issued, secret) = ctx.access.issue(new).await?;
     let mut answer = shown(&issued);
