@@ -21,7 +21,7 @@ pub mod tls;
 
 use std::collections::BTreeMap;
 
-use kvasir_api::{accounts, edgekv, kopano};
+use kvasir_api::{accounts, deno, edgekv, kopano, rest};
 use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
@@ -57,10 +57,14 @@ pub struct Config {
     pub auth: AccessSettings,
     /// `[accounts]`: the accounts dialect.
     pub accounts: accounts::Settings,
+    /// `[deno]`: the Deno dialect.
+    pub deno: deno::Settings,
     /// `[edgekv]`: the EdgeKV dialect.
     pub edgekv: edgekv::Settings,
     /// `[kopano]`: the Kopano dialect.
     pub kopano: kopano::Settings,
+    /// `[rest]`: the REST dialect.
+    pub rest: rest::Settings,
     /// `[mount.NAME]`: which dialects are served where.
     pub mount: BTreeMap<String, MountSettings>,
 }

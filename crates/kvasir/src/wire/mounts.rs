@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use kvasir_api::{Ctx, Dialect, accounts, admin, edgekv, kopano};
+use kvasir_api::{Ctx, Dialect, accounts, admin, deno, edgekv, kopano, rest};
 use kvasir_kv::KeyspaceName;
 
 use super::Shared;
@@ -24,8 +24,10 @@ struct Usual {
 /// those that share the root.
 const USUAL: &[Usual] = &[
     usual("admin", "/_", "default"),
+    usual("rest", "/kv", "default"),
     usual("edgekv", "", "edgekv"),
     usual("kopano", "/api/kvs/v1", "kopano"),
+    usual("deno", "", "default"),
     usual("accounts", "", "default"),
 ];
 
@@ -85,6 +87,8 @@ fn dialect(
             shared.passwords.clone(),
         )),
         "admin" => Arc::new(admin::Admin::new(ctx)),
+        "deno" => Arc::new(deno::Deno::new(ctx, config.deno.clone())),
+        "rest" => Arc::new(rest::Rest::new(ctx, config.rest.clone())),
         "edgekv" => Arc::new(edgekv::EdgeKv::new(ctx, config.edgekv.clone())),
         "kopano" => Arc::new(
             kopano::Kopano::new(ctx, config.kopano.clone())
