@@ -592,8 +592,12 @@ pub async fn release_expired(store: &Arc<dyn Store>, now: UnixMillis) -> Result<
                 continue;
             }
             let queue = Queue::new(store, database);
-            if queue.release(&id, entry, now).await? {
-                released += 1;
+            match queue.release(&id, entry, now).await {
+                Ok(true) => released += 1,
+                Ok(false) => {}
+                Err(error @ Error::Unavailable(_)) => return Err(error),
+                // One message that cannot be given back must not hold up the others.
+                Err(error) => tracing::warn!("message {id} cannot be given back: {error}"),
             }
         }
         cursor = page.cursor;

@@ -46,21 +46,15 @@ struct Endpoint {
     consistency: &'static str,
 }
 
-/// `POST /`: the exchange for the database `default`.
+/// `POST /`: the exchange for the mount's own database, `default` unless configured otherwise.
 pub(super) async fn exchange_default(
     State(deno): State<Arc<Inner>>,
     axum::Extension(info): axum::Extension<RequestInfo>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    answer(
-        &deno,
-        KeyspaceName::default_database(),
-        &info,
-        &headers,
-        body,
-    )
-    .await
+    let own = deno.ctx.keyspace.name().clone();
+    answer(&deno, own, &info, &headers, body).await
 }
 
 /// `POST /db/{database}`: the exchange for another database.
@@ -149,7 +143,7 @@ fn choose_version(body: &[u8]) -> Result<u64, ApiError> {
     })
 }
 
-/// The database; made at its first use if the caller may make databases.
+/// The database. The mount's own is made at its first use, others if the caller may make databases.
 pub(super) async fn find(
     deno: &Inner,
     caller: &Caller,
@@ -160,7 +154,8 @@ pub(super) async fn find(
         return Ok(database);
     }
     let keyspace = Keyspace::new(deno.ctx.store().clone(), name.clone());
-    if !caller.may(&deno.ctx, &keyspace, Verb::Admin, &Key::default()) {
+    let is_own = name == deno.ctx.keyspace.name();
+    if !is_own && !caller.may(&deno.ctx, &keyspace, Verb::Admin, &Key::default()) {
         return Err(ApiError::not_found(format!(
             "there is no database `{name}`; make it with `kvasir db create {name}`"
         )));
