@@ -53,15 +53,25 @@ pub(super) async fn watch(
     } else {
         deno.keyspace(&session).watch(&keys)
     };
-    let frames = frames(deno.ctx.clone(), states, session.until);
+    let frames = frames(deno.ctx.clone(), states, session.until, takes_marks(&headers));
 
     let content_type = HeaderValue::from_static("application/octet-stream");
     let body = Body::from_stream(frames);
     Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
 }
 
+/// Whether the client understands that a key is marked as unchanged.
+///
+/// Deno up to 2.9.6 at least shows such a key as absent, so it gets every entry in every frame, as
+/// its own server does it. The npm client reads the marks as the protocol means them.
+fn takes_marks(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT);
+    !agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Deno/"))
+}
+
 struct Frames {
     ctx: Ctx,
+    takes_marks: bool,
     states: WatchStream,
     /// What the client has been told: per key the versionstamp, zero for an absent key.
     told: Option<Vec<Versionstamp>>,
@@ -73,6 +83,7 @@ fn frames(
     ctx: Ctx,
     states: WatchStream,
     until: UnixMillis,
+    takes_marks: bool,
 ) -> impl Stream<Item = io::Result<Bytes>> {
     let frames = Frames {
         ping: next_ping(&ctx),
@@ -80,6 +91,7 @@ fn frames(
         ctx,
         states,
         told: None,
+        takes_marks,
     };
     stream::unfold(frames, |mut frames| async {
         let frame = frames.next().await?;
@@ -124,8 +136,9 @@ impl Frames {
         };
         let stamps: Vec<_> = state.iter().map(stamp).collect();
         let keys: Vec<_> = match &self.told {
-            None => state.into_iter().map(Some).collect(),
             Some(told) if *told == stamps => return None,
+            None => state.into_iter().map(Some).collect(),
+            Some(_) if !self.takes_marks => state.into_iter().map(Some).collect(),
             Some(told) => {
                 let changes = state.into_iter().zip(told).zip(&stamps);
                 changes

@@ -49,6 +49,8 @@ pub(super) struct Client {
     pub(super) version: &'static str,
     pub(super) database_id: String,
     pub(super) token: String,
+    /// The `User-Agent` header.
+    pub(super) agent: &'static str,
 }
 
 impl Client {
@@ -67,6 +69,7 @@ impl Client {
             version: "3",
             database_id: text(&json["databaseId"]),
             token: text(&json["token"]),
+            agent: "test",
         }
     }
 
@@ -85,6 +88,7 @@ impl Client {
             ("authorization", authorization.as_str()),
             ("x-denokv-version", self.version),
             ("x-denokv-database-id", self.database_id.as_str()),
+            ("user-agent", self.agent),
         ];
         let path = format!("{}/{method}", self.endpoint);
         let body: Bytes = body.into();

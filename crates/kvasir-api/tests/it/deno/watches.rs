@@ -107,6 +107,23 @@ async fn the_first_frame_holds_every_key_and_later_ones_what_changed() {
     assert_eq!(watch.seen().await, ["12345678", "="]);
 }
 
+/// Deno 2.9.6 shows a key as absent that is marked as unchanged.
+#[tokio::test]
+async fn deno_itself_gets_every_entry_in_every_frame() {
+    let client = Client {
+        agent: "Deno/2.9.6",
+        ..Client::new().await
+    };
+    let (a, b) = (key(&["a"]), key(&["b"]));
+    client.apply(vec![put(&a, "1")]).await;
+    let mut watch = Watching::of(&client, &[a.clone(), b.clone()]).await;
+    assert_eq!(watch.seen().await, ["1", "-"]);
+    client.apply(vec![put(&b, "2")]).await;
+    assert_eq!(watch.seen().await, ["1", "2"]);
+    client.apply(vec![delete(&a)]).await;
+    assert_eq!(watch.seen().await, ["-", "2"]);
+}
+
 #[tokio::test]
 async fn expiry_is_a_change() {
     let client = Client::new().await;
