@@ -53,7 +53,12 @@ pub(super) async fn watch(
     } else {
         deno.keyspace(&session).watch(&keys)
     };
-    let frames = frames(deno.ctx.clone(), states, session.until, takes_marks(&headers));
+    let frames = frames(
+        deno.ctx.clone(),
+        states,
+        session.until,
+        takes_marks(&headers),
+    );
 
     let content_type = HeaderValue::from_static("application/octet-stream");
     let body = Body::from_stream(frames);
