@@ -278,13 +278,16 @@ impl Drop for Watcher {
     }
 }
 
+/// The version of an entry that a receiver knows, and when it expires.
+type Seen = (Versionstamp, Option<UnixMillis>);
+
 /// A watch between two items.
 struct Watch {
     watcher: Watcher,
     clock: Arc<dyn Clock>,
     read: WatchRead,
-    /// What the receiver knows: the version of each key, and when it expires.
-    last: Option<Vec<Option<(Versionstamp, Option<UnixMillis>)>>>,
+    /// What the receiver knows of each key.
+    last: Option<Vec<Option<Seen>>>,
     /// The nearest expiry among the entries that the receiver knows.
     expires_at: Option<UnixMillis>,
 }

@@ -62,7 +62,7 @@ fn check_pointers(store: &Path) -> Result<(), OpenError> {
             .file_name()
             .to_str()
             .and_then(|name| name.parse().ok());
-        if !number.is_some_and(|number: usize| number <= KEYSPACES) {
+        if number.is_none_or(|number: usize| number > KEYSPACES) {
             return Err(damaged(&child.path(), 0, "it belongs to no keyspace"));
         }
     }

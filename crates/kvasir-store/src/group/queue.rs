@@ -314,6 +314,10 @@ fn signed(number: usize) -> i64 {
 }
 
 /// Lets the tasks that wait for an answer send it to their clients.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "who sends the answers is unknown here"
+)]
 pub(super) fn let_answers_go_out() {
     std::thread::sleep(LAST_ANSWERS);
 }

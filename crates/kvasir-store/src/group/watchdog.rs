@@ -13,6 +13,10 @@ pub(crate) const WATCH_EVERY: Duration = Duration::from_millis(250);
 pub(crate) const COMMIT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Watches the committer until it has ended.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a thread that only looks now and then"
+)]
 pub(super) fn start(failer: Failer) -> std::io::Result<()> {
     let watch = move || {
         while !failer.is_over() {

@@ -1,4 +1,5 @@
 //! Every backend against the contract of `Store`, and single ones against faults.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod agreement;
 mod beds;
@@ -7,5 +8,9 @@ mod cases;
 mod cluster;
 mod conformance;
 #[cfg(feature = "embedded")]
+mod damaged_records;
+#[cfg(feature = "embedded")]
 mod faults;
+#[cfg(feature = "embedded")]
+mod full_disk;
 mod histories;
