@@ -1,1 +1,194 @@
-//! The Classworks KV dialect: namespaces of JSON values.
+//! The Classworks KV dialect: JSON values by namespace and key.
+//!
+//! It speaks the first public generation of the ClassworksKV server (May to September 2025), which the
+//! web app of that time is written for: `/:namespace/:key`, lists with metadata, settings and
+//! passwords of namespaces, batch import, a site key for all. [`layout`] says how it is stored.
+//!
+//! Three things surprise. Paths are taken apart by [`path`](self) code of our own and not by a
+//! router. A namespace needs no creation and a read never makes one. And the dialect lives in two
+//! places at once: below its prefix, and at the root for namespaces that look like UUIDs, where
+//! they collide with no other dialect's words.
+
+mod cors;
+mod devices;
+mod error;
+mod gate;
+mod handlers;
+mod inflate;
+pub mod layout;
+mod listing;
+mod path;
+mod settings;
+mod value;
+mod wire;
+
+use std::sync::{Arc, Weak};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+use http::Method;
+use http::request::Parts;
+use tokio::sync::Semaphore;
+
+use crate::context::Ctx;
+use crate::error::ApiError;
+use crate::mount::Dialect;
+use crate::request::RequestInfo;
+
+pub use handlers::changes::STREAMS_MAX;
+pub use handlers::devices::TEXT_BYTES_MAX;
+pub use handlers::site::{INFO_KEY, SiteInfo};
+pub use handlers::values::BATCH_KEYS_MAX;
+pub use listing::{CACHE_BYTES_MAX, NAMESPACES_MAX, ROWS_MAX};
+pub use path::{KEY_BYTES_MAX, NAMESPACE_BYTES_MAX, RESERVED_NAMESPACE};
+pub use settings::{BATCH_BYTES_DEFAULT, Namespaces, RateLimit, Settings, VALUE_BYTES_DEFAULT};
+pub use value::JSON_DEPTH_MAX;
+pub use wire::{LIMIT_DEFAULT, LIMIT_MAX};
+
+use cors::Cors;
+use devices::Devices;
+use gate::Gate;
+use listing::Listings;
+
+/// The dialect on one mount. Clones share everything.
+#[derive(Clone)]
+pub struct Classworks {
+    app: Arc<App>,
+    face: Face,
+}
+
+/// Which paths are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Face {
+    /// Those below the prefix and, at the root, those that begin with a UUID.
+    Shared,
+    /// All, as on a listener of its own.
+    Own,
+}
+
+/// What all requests of the dialect share.
+struct App {
+    myself: Weak<App>,
+    ctx: Ctx,
+    settings: Settings,
+    gate: Gate,
+    devices: Devices,
+    listings: Listings,
+    cors: Cors,
+    streams: Arc<Semaphore>,
+}
+
+impl Classworks {
+    /// The dialect on a port that other dialects share. Its prefix is the mount's.
+    pub fn new(ctx: Ctx, settings: Settings) -> Classworks {
+        let app = Arc::new_cyclic(|myself| App {
+            myself: Weak::clone(myself),
+            gate: Gate::new(ctx.clone(), &settings),
+            devices: Devices::new(ctx.system.clone()),
+            listings: Listings::new(Arc::clone(&ctx.clock)),
+            cors: Cors::new(&settings.cors_origins),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            ctx,
+            settings,
+        });
+        Classworks {
+            app,
+            face: Face::Shared,
+        }
+    }
+
+    /// The same dialect for a listener or host name of its own: every path is its, without a prefix,
+    /// as in the original.
+    #[must_use]
+    pub fn on_its_own(&self) -> Classworks {
+        Classworks {
+            app: Arc::clone(&self.app),
+            face: Face::Own,
+        }
+    }
+}
+
+impl App {
+    /// The prefix in front of a path of this dialect, and the rest.
+    fn split<'a>(&self, face: Face, path: &'a str) -> (&str, &'a str) {
+        match (face, self.below_prefix(path)) {
+            (Face::Shared, Some(rest)) => (&self.ctx.base, rest),
+            _ => ("", path),
+        }
+    }
+
+    fn below_prefix<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(self.ctx.base.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    }
+
+    /// Largest value, in bytes.
+    fn value_bytes_max(&self) -> usize {
+        let store = self.ctx.limits.value_bytes_max;
+        self.settings.value_bytes_max.min(store)
+    }
+
+    /// One more owner, for answers that outlive their request.
+    fn share(&self) -> Arc<App> {
+        self.myself
+            .upgrade()
+            .expect("who calls this borrows from an owner")
+    }
+}
+
+impl Dialect for Classworks {
+    fn name(&self) -> &'static str {
+        self.app.ctx.dialect
+    }
+
+    fn claims(&self, method: &Method, path: &str) -> bool {
+        if self.face == Face::Own || self.app.below_prefix(path).is_some() {
+            return true;
+        }
+        let is_read = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        self.app.settings.root && (path == "/check" && is_read || path::begins_with_uuid(path))
+    }
+
+    fn routes(&self) -> Router {
+        Router::new().fallback(serve).with_state(self.clone())
+    }
+
+    fn direct<'a>(
+        &'a self,
+        request: &'a Parts,
+        info: &'a RequestInfo,
+    ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        is_read.then(|| -> BoxFuture<'a, _> {
+            Box::pin(handlers::serve(
+                &self.app,
+                self.face,
+                request,
+                info,
+                Body::empty(),
+            ))
+        })
+    }
+
+    fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {
+        let response = error::render(error, request);
+        match &self.app.cors {
+            // Also for failures of the listener, which the handlers have not seen.
+            cors @ Cors::Any => cors.mark(&http::HeaderMap::new(), response),
+            Cors::These(_) => response,
+        }
+    }
+}
+
+async fn serve(
+    State(classworks): State<Classworks>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let info = parts.extensions.remove::<RequestInfo>();
+    let info = info.expect("the site tells routes about their requests");
+    handlers::serve(&classworks.app, classworks.face, &parts, &info, body).await
+}

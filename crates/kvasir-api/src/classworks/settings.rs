@@ -1,0 +1,181 @@
+//! `[classworks]` of the configuration.
+
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// Largest value unless configured otherwise, in bytes.
+pub const VALUE_BYTES_DEFAULT: usize = 1024 * 1024;
+
+/// Largest batch unless configured otherwise, in bytes.
+pub const BATCH_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
+
+/// `[classworks]`: who may use the dialect, from where, and how much.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the dialect is mounted. At the root of the shared port it also serves every path whose
+    /// first segment looks like a UUID, unless `root` is off.
+    pub prefix: String,
+    /// Serve paths that begin with a UUID, and `GET /check`, at the root of the shared port.
+    pub root: bool,
+    /// An address of its own, where every namespace, `GET /` and `GET /uuid` are served as by the
+    /// original, and no other dialect.
+    pub listen: Option<std::net::SocketAddr>,
+    /// A host name of its own on the shared ports, served like `listen`.
+    pub host: Option<String>,
+    /// Which namespaces there are: `any` name, or only those that look like a UUID.
+    pub namespaces: Namespaces,
+    /// The key that every request has to show in `X-Site-Key`. Empty means none.
+    pub site_key: String,
+    /// Serve other addresses than loopback to everybody although there is no site key. Without this
+    /// and without a site key, such requests need a Kvasir token for the namespace.
+    pub serve_openly: bool,
+    /// Limit how often one client may ask about one namespace: `auto` means on, except over
+    /// loopback.
+    pub rate_limit: RateLimit,
+    /// Requests per minute that read.
+    pub reads_per_minute: u32,
+    /// Requests per minute that write.
+    pub writes_per_minute: u32,
+    /// Largest value, in bytes. Above it the answer is 413. The store's own limit holds as well.
+    pub value_bytes_max: usize,
+    /// Largest body of `_batchimport`, in bytes. Above it the answer is 413.
+    pub batch_bytes_max: usize,
+    /// Longest a request may take, its body included, in seconds. Then the answer is 408.
+    pub timeout_seconds: u32,
+    /// Origins whose pages may use the dialect from a browser; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// Answer `GET /:namespace` with `Accept: text/event-stream` by a stream of changes.
+    pub changes: bool,
+    /// Let namespaces have a second name under which they can only be read.
+    pub read_only_links: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            prefix: "/classworks".to_owned(),
+            root: true,
+            listen: None,
+            host: None,
+            namespaces: Namespaces::Any,
+            site_key: String::new(),
+            serve_openly: false,
+            rate_limit: RateLimit::Auto,
+            reads_per_minute: 600,
+            writes_per_minute: 300,
+            value_bytes_max: VALUE_BYTES_DEFAULT,
+            batch_bytes_max: BATCH_BYTES_DEFAULT,
+            timeout_seconds: 30,
+            cors_origins: vec!["*".to_owned()],
+            changes: false,
+            read_only_links: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The configured site key.
+    pub(super) fn site_key(&self) -> Option<&str> {
+        (!self.site_key.is_empty()).then_some(self.site_key.as_str())
+    }
+}
+
+/// Hides the site key.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("prefix", &self.prefix)
+            .field("listen", &self.listen)
+            .field("host", &self.host)
+            .field("has_site_key", &self.site_key().is_some())
+            .field("serve_openly", &self.serve_openly)
+            .finish_non_exhaustive()
+    }
+}
+
+/// See [`Settings::namespaces`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespaces {
+    /// Any name.
+    #[default]
+    Any,
+    /// 8-4-4-4-12 hexadecimal digits.
+    Uuid,
+}
+
+/// See [`Settings::rate_limit`]. In a file `auto`, `on`, `off`, `true` or `false`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateLimit {
+    /// On, except for requests over loopback.
+    #[default]
+    Auto,
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl<'de> Deserialize<'de> for RateLimit {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<RateLimit, D::Error> {
+        struct AnyForm;
+
+        impl Visitor<'_> for AnyForm {
+            type Value = RateLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto, on, off, true or false")
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<RateLimit, E> {
+                Ok(if on { RateLimit::On } else { RateLimit::Off })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RateLimit, E> {
+                match text {
+                    "auto" => Ok(RateLimit::Auto),
+                    "on" | "true" => Ok(RateLimit::On),
+                    "off" | "false" => Ok(RateLimit::Off),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+
+        from.deserialize_any(AnyForm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_have_defaults_and_refuse_unknown_names() {
+        let read = |json: &str| serde_json::from_str::<Settings>(json);
+        assert_eq!(read("{}").unwrap().prefix, "/classworks");
+        for (text, meant) in [
+            ("\"on\"", RateLimit::On),
+            ("true", RateLimit::On),
+            ("\"off\"", RateLimit::Off),
+            ("false", RateLimit::Off),
+            ("\"auto\"", RateLimit::Auto),
+        ] {
+            let settings = read(&format!(r#"{{"rate_limit":{text}}}"#)).unwrap();
+            assert_eq!(settings.rate_limit, meant);
+        }
+        assert!(read(r#"{"rate_limit":"much"}"#).is_err());
+        assert!(read(r#"{"sitekey":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn the_site_key_is_not_shown() {
+        let settings = Settings {
+            site_key: "geheim".to_owned(),
+            ..Settings::default()
+        };
+        assert!(!format!("{settings:?}").contains("geheim"));
+    }
+}
