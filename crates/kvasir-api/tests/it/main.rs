@@ -2,6 +2,7 @@
 //! contracts.
 
 mod accounts;
+mod classworks;
 mod deno;
 mod edgekv;
 mod kopano;
