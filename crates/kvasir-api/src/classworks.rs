@@ -31,6 +31,7 @@ use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::Method;
 use http::request::Parts;
+use kvasir_auth::Passwords;
 use tokio::sync::Semaphore;
 
 use crate::context::Ctx;
@@ -82,11 +83,12 @@ struct App {
 }
 
 impl Classworks {
-    /// The dialect on a port that other dialects share. Its prefix is the mount's.
-    pub fn new(ctx: Ctx, settings: Settings) -> Classworks {
+    /// The dialect on a port that other dialects share. Its prefix is the mount's, and `passwords`
+    /// bounds hashing over all dialects.
+    pub fn new(ctx: Ctx, settings: Settings, passwords: Passwords) -> Classworks {
         let app = Arc::new_cyclic(|myself| App {
             myself: Weak::clone(myself),
-            gate: Gate::new(ctx.clone(), &settings),
+            gate: Gate::new(ctx.clone(), &settings, passwords),
             devices: Devices::new(ctx.system.clone()),
             listings: Listings::new(Arc::clone(&ctx.clock)),
             cors: Cors::new(&settings.cors_origins),

@@ -21,7 +21,7 @@ pub mod tls;
 
 use std::collections::BTreeMap;
 
-use kvasir_api::{accounts, deno, edgekv, kopano, rest};
+use kvasir_api::{accounts, classworks, deno, edgekv, kopano, rest};
 use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub accounts: accounts::Settings,
     /// `[deno]`: the Deno dialect.
     pub deno: deno::Settings,
+    /// `[classworks]`: the Classworks dialect.
+    pub classworks: classworks::Settings,
     /// `[edgekv]`: the EdgeKV dialect.
     pub edgekv: edgekv::Settings,
     /// `[kopano]`: the Kopano dialect.

@@ -16,6 +16,7 @@ use kvasir_auth::rate::{Standing, counted_address};
 use kvasir_auth::{Approach, PasswordError, Passwords, Quota, Rates, Verb};
 use kvasir_kv::Key;
 use quick_cache::unsync::Cache;
+use secrecy::ExposeSecret;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -78,16 +79,17 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(ctx: Ctx, settings: &Settings) -> Gate {
+    pub(super) fn new(ctx: Ctx, settings: &Settings, passwords: Passwords) -> Gate {
+        let site_key = settings.site_key.as_ref().map(ExposeSecret::expose_secret);
         let rates = |quota| Rates::new(quota, Arc::clone(&ctx.clock));
         Gate {
-            site_key: settings.site_key().map(SiteKey::new),
+            site_key: site_key.filter(|key| !key.is_empty()).map(SiteKey::new),
             serve_openly: settings.serve_openly,
             rate_limit: settings.rate_limit,
             reads: rates(Quota::per_minute(settings.reads_per_minute)),
             writes: rates(Quota::per_minute(settings.writes_per_minute)),
             guesses: rates(GUESSES),
-            passwords: Passwords::default(),
+            passwords,
             proofs: Proofs::new(),
             ctx,
         }

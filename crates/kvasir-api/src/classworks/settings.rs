@@ -1,9 +1,7 @@
 //! `[classworks]` of the configuration.
 
-use std::fmt;
-
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
+use secrecy::SecretString;
+use serde::Deserialize;
 
 /// Largest value unless configured otherwise, in bytes.
 pub const VALUE_BYTES_DEFAULT: usize = 1024 * 1024;
@@ -12,7 +10,7 @@ pub const VALUE_BYTES_DEFAULT: usize = 1024 * 1024;
 pub const BATCH_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
 
 /// `[classworks]`: who may use the dialect, from where, and how much.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where the dialect is mounted. At the root of the shared port it also serves every path whose
@@ -20,15 +18,10 @@ pub struct Settings {
     pub prefix: String,
     /// Serve paths that begin with a UUID, and `GET /check`, at the root of the shared port.
     pub root: bool,
-    /// An address of its own, where every namespace, `GET /` and `GET /uuid` are served as by the
-    /// original, and no other dialect.
-    pub listen: Option<std::net::SocketAddr>,
-    /// A host name of its own on the shared ports, served like `listen`.
-    pub host: Option<String>,
     /// Which namespaces there are: `any` name, or only those that look like a UUID.
     pub namespaces: Namespaces,
-    /// The key that every request has to show in `X-Site-Key`. Empty means none.
-    pub site_key: String,
+    /// The key that every request has to show in `X-Site-Key`. Empty means none, too.
+    pub site_key: Option<SecretString>,
     /// Serve other addresses than loopback to everybody although there is no site key. Without this
     /// and without a site key, such requests need a Kvasir token for the namespace.
     pub serve_openly: bool,
@@ -58,10 +51,8 @@ impl Default for Settings {
         Settings {
             prefix: "/classworks".to_owned(),
             root: true,
-            listen: None,
-            host: None,
             namespaces: Namespaces::Any,
-            site_key: String::new(),
+            site_key: None,
             serve_openly: false,
             rate_limit: RateLimit::Auto,
             reads_per_minute: 600,
@@ -76,26 +67,6 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
-    /// The configured site key.
-    pub(super) fn site_key(&self) -> Option<&str> {
-        (!self.site_key.is_empty()).then_some(self.site_key.as_str())
-    }
-}
-
-/// Hides the site key.
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("prefix", &self.prefix)
-            .field("listen", &self.listen)
-            .field("host", &self.host)
-            .field("has_site_key", &self.site_key().is_some())
-            .field("serve_openly", &self.serve_openly)
-            .finish_non_exhaustive()
-    }
-}
-
 /// See [`Settings::namespaces`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -107,45 +78,19 @@ pub enum Namespaces {
     Uuid,
 }
 
-/// See [`Settings::rate_limit`]. In a file `auto`, `on`, `off`, `true` or `false`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// See [`Settings::rate_limit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RateLimit {
     /// On, except for requests over loopback.
     #[default]
     Auto,
     /// On.
+    #[serde(alias = "true")]
     On,
     /// Off.
+    #[serde(alias = "false")]
     Off,
-}
-
-impl<'de> Deserialize<'de> for RateLimit {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<RateLimit, D::Error> {
-        struct AnyForm;
-
-        impl Visitor<'_> for AnyForm {
-            type Value = RateLimit;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("auto, on, off, true or false")
-            }
-
-            fn visit_bool<E: de::Error>(self, on: bool) -> Result<RateLimit, E> {
-                Ok(if on { RateLimit::On } else { RateLimit::Off })
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<RateLimit, E> {
-                match text {
-                    "auto" => Ok(RateLimit::Auto),
-                    "on" | "true" => Ok(RateLimit::On),
-                    "off" | "false" => Ok(RateLimit::Off),
-                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
-                }
-            }
-        }
-
-        from.deserialize_any(AnyForm)
-    }
 }
 
 #[cfg(test)]
@@ -157,13 +102,12 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<Settings>(json);
         assert_eq!(read("{}").unwrap().prefix, "/classworks");
         for (text, meant) in [
-            ("\"on\"", RateLimit::On),
-            ("true", RateLimit::On),
-            ("\"off\"", RateLimit::Off),
+            ("on", RateLimit::On),
+            ("off", RateLimit::Off),
             ("false", RateLimit::Off),
-            ("\"auto\"", RateLimit::Auto),
+            ("auto", RateLimit::Auto),
         ] {
-            let settings = read(&format!(r#"{{"rate_limit":{text}}}"#)).unwrap();
+            let settings = read(&format!(r#"{{"rate_limit":"{text}"}}"#)).unwrap();
             assert_eq!(settings.rate_limit, meant);
         }
         assert!(read(r#"{"rate_limit":"much"}"#).is_err());
@@ -173,7 +117,7 @@ mod tests {
     #[test]
     fn the_site_key_is_not_shown() {
         let settings = Settings {
-            site_key: "geheim".to_owned(),
+            site_key: Some("geheim".into()),
             ..Settings::default()
         };
         assert!(!format!("{settings:?}").contains("geheim"));

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use data_encoding::BASE64;
 use kvasir_api::classworks::{Classworks, Settings};
+use kvasir_auth::Passwords;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, App, World};
@@ -47,7 +48,7 @@ impl Setup {
         let mut settings = Settings::default();
         change(&mut settings);
         let ctx = world.ctx("classworks", "/classworks", "classworks");
-        let classworks = Classworks::new(ctx, settings);
+        let classworks = Classworks::new(ctx, settings, Passwords::new(2));
         let own = world.app(vec![Arc::new(classworks.on_its_own())]);
         let app = world.app(vec![Arc::new(classworks)]);
         Setup { world, app, own }

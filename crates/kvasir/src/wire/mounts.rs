@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use kvasir_api::{Ctx, Dialect, accounts, admin, deno, edgekv, kopano, rest};
+use kvasir_api::{Ctx, Dialect, accounts, admin, classworks, deno, edgekv, kopano, rest};
 use kvasir_kv::KeyspaceName;
 
 use super::Shared;
@@ -28,6 +28,8 @@ const USUAL: &[Usual] = &[
     usual("edgekv", "", "edgekv"),
     usual("kopano", "/api/kvs/v1", "kopano"),
     usual("deno", "", "default"),
+    // Claims only UUIDs and one word outside of its prefix.
+    usual("classworks", "/classworks", "classworks"),
     usual("accounts", "", "default"),
 ];
 
@@ -56,6 +58,9 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
         }
         let path = match &settings.path {
             Some(path) => checked_path(&name, path)?,
+            None if usual.dialect == "classworks" => {
+                checked_path(&name, &config.classworks.prefix)?
+            }
             None => usual.path,
         };
         let keyspace = match &settings.keyspace {
@@ -66,19 +71,27 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
         let store = stores.of(&name, &settings).await?;
         let ctx = shared.ctx(usual.dialect, path, store, keyspace);
         mounts.push(Mounted {
-            dialect: dialect(usual.dialect, ctx, config, shared)?,
+            dialect: dialect(
+                usual.dialect,
+                ctx,
+                config,
+                shared,
+                !settings.listen.is_empty(),
+            )?,
             listen: settings.listen,
         });
     }
     Ok(mounts)
 }
 
-/// One dialect on its context. Every dialect has its line here.
+/// One dialect on its context. Every dialect has its line here. `is_apart` says that it has addresses
+/// of its own.
 fn dialect(
     name: &str,
     ctx: Ctx,
     config: &Config,
     shared: &Shared,
+    is_apart: bool,
 ) -> Result<Arc<dyn Dialect>, Failure> {
     Ok(match name {
         "accounts" => Arc::new(accounts::Accounts::new(
@@ -89,6 +102,14 @@ fn dialect(
         "admin" => Arc::new(admin::Admin::new(ctx)),
         "deno" => Arc::new(deno::Deno::new(ctx, config.deno.clone())),
         "rest" => Arc::new(rest::Rest::new(ctx, config.rest.clone())),
+        "classworks" => {
+            let (settings, passwords) = (config.classworks.clone(), shared.passwords.clone());
+            let classworks = classworks::Classworks::new(ctx, settings, passwords);
+            match is_apart {
+                true => Arc::new(classworks.on_its_own()),
+                false => Arc::new(classworks),
+            }
+        }
         "edgekv" => Arc::new(edgekv::EdgeKv::new(ctx, config.edgekv.clone())),
         "kopano" => Arc::new(
             kopano::Kopano::new(ctx, config.kopano.clone())

@@ -42,7 +42,7 @@ fn routes(namespace: &str) -> Vec<(&'static str, String)> {
 
 #[tokio::test]
 async fn the_reserved_namespace_is_closed_on_every_route() {
-    let setup = Setup::with(|settings| settings.site_key = "geheim".into());
+    let setup = Setup::with(|settings| settings.site_key = Some("geheim".into()));
     let escaped = "%30000000%30-0000-4000-8000%2d000000000000";
     let trailing = format!("{RESERVED}/");
     let prefixed = format!("classworks/{RESERVED}");
@@ -129,7 +129,7 @@ async fn an_administrator_writes_the_page_and_it_shows_at_once_as_text() {
 
 #[tokio::test]
 async fn without_the_site_key_nothing_but_the_test_and_the_page_is_served() {
-    let setup = Setup::with(|settings| settings.site_key = "geheim".into());
+    let setup = Setup::with(|settings| settings.site_key = Some("geheim".into()));
     for (method, path) in routes(NS) {
         for headers in [&[][..], &[("x-site-key", "falsch")], &[("x-site-key", "")]] {
             let answer = setup.app.send(method, &path, headers, "{}").await;
@@ -159,7 +159,7 @@ async fn without_the_site_key_nothing_but_the_test_and_the_page_is_served() {
 
 #[tokio::test]
 async fn the_site_key_is_taken_as_it_is_in_base64_and_from_the_query() {
-    let setup = Setup::with(|settings| settings.site_key = "%E7%8F%AD?>~".into());
+    let setup = Setup::with(|settings| settings.site_key = Some("%E7%8F%AD?>~".into()));
     let plain = "班?>~";
     let path = format!("/{NS}");
     for shown in [

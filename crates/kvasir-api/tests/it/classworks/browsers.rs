@@ -27,7 +27,7 @@ async fn every_answer_may_be_read_by_pages_of_other_origins() {
 
 #[tokio::test]
 async fn a_preflight_allows_what_the_app_sends_and_may_be_remembered() {
-    let setup = Setup::with(|settings| settings.site_key = "geheim".into());
+    let setup = Setup::with(|settings| settings.site_key = Some("geheim".into()));
     let asked = "content-type,x-namespace-password,x-site-key";
     for path in [
         format!("/{NS}/k"),

@@ -42,8 +42,12 @@ async fn changes_are_told_as_they_happen() {
         event.contains("{\"key\":\"a b\",\"deleted\":true}"),
         "{event}"
     );
-    setup.world.clock.advance_ms(15_000);
-    assert_eq!(stream.until("\n\n").await, ":\n\n");
+    {
+        let mut silence = std::pin::pin!(stream.next());
+        assert!(futures_util::poll!(silence.as_mut()).is_pending());
+        setup.world.clock.advance_ms(15_000);
+        assert_eq!(silence.await.unwrap(), ":\n\n");
+    }
     setup.world.shutdown.cancel();
     assert_eq!(stream.next().await, None);
 }

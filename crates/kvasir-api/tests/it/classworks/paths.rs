@@ -3,6 +3,7 @@
 use http::Method;
 use kvasir_api::Dialect;
 use kvasir_api::classworks::{Classworks, Namespaces, Settings};
+use kvasir_auth::Passwords;
 
 use super::{NS, Setup, no_such_key, refused};
 use crate::support::World;
@@ -147,7 +148,7 @@ async fn only_uuids_are_namespaces_where_the_settings_say_so() {
 fn on_a_shared_port_only_uuids_and_the_connection_test_are_claimed() {
     let world = World::new();
     let ctx = world.ctx("classworks", "/classworks", "classworks");
-    let shared = Classworks::new(ctx.clone(), Settings::default());
+    let shared = Classworks::new(ctx.clone(), Settings::default(), Passwords::new(1));
     let claims = |method: Method, path: &str| shared.claims(&method, path);
     for path in [
         "/",
@@ -174,7 +175,7 @@ fn on_a_shared_port_only_uuids_and_the_connection_test_are_claimed() {
         root: false,
         ..Settings::default()
     };
-    let without_root = Classworks::new(ctx, settings);
+    let without_root = Classworks::new(ctx, settings, Passwords::new(1));
     assert!(!without_root.claims(&Method::GET, &format!("/{NS}/k")));
     assert!(without_root.claims(&Method::GET, &format!("/classworks/{NS}/k")));
 }
