@@ -36,6 +36,9 @@ pub(super) struct Serve {
     /// embedded in the data folder]
     #[arg(long, id = "store", value_name = "URL")]
     store: Option<String>,
+    /// OpenID issuer of the Kopano dialect
+    #[arg(long, id = "iss", value_name = "URL")]
+    iss: Option<String>,
     /// Configuration file in TOML
     #[arg(long, value_name = "FILE", env = "KVASIR_CONFIG")]
     config: Option<PathBuf>,
