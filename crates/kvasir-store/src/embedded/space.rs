@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 
+use super::MEMTABLE_BYTES;
 use super::folder::Folder;
 use crate::clock::monotonic;
 use crate::group::Space;
@@ -22,8 +23,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Bytes written after which the file system is looked at again in any case.
 const LOOK_AFTER_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Free bytes below which nothing at all is written: room for the engine to end its work.
-const LAST_BYTES: u64 = 4 * 1024 * 1024;
+/// Free bytes below which nothing at all is written: even a delete may make the engine write out a
+/// table from memory, and another one may be on its way.
+const LAST_BYTES: u64 = 2 * MEMTABLE_BYTES + 8 * 1024 * 1024;
+
+/// Free bytes below which the ballast is given up.
+const BALLAST_BYTES: u64 = LAST_BYTES + MEMTABLE_BYTES;
 
 /// Watches the free space of the disk under a store.
 #[derive(Debug)]
@@ -116,7 +121,7 @@ impl SpaceGuard {
             // A disk that never had room for the ballast.
             return Space::Enough;
         }
-        if free < self.reserve_bytes / 4 && self.has_ballast {
+        if free < BALLAST_BYTES && self.has_ballast {
             self.drop_ballast();
             tracing::warn!("gave up the ballast so that deletes can go on");
             return Space::Low;

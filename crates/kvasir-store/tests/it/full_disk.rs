@@ -55,6 +55,21 @@ impl SmallDisk {
         }
     }
 
+    /// Until the engine has written out what it was about to. Nobody can keep it from failing if
+    /// others take the space that it is just using.
+    async fn wait_for_rest(&self) {
+        let mut calm = 0;
+        for _ in 0..400 {
+            let before = self.free();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            calm = if self.free() == before { calm + 1 } else { 0 };
+            if calm == 20 {
+                return;
+            }
+        }
+        panic!("the engine does not come to rest");
+    }
+
     fn free(&self) -> u64 {
         let stat = rustix::fs::statvfs(self.dir.path()).unwrap();
         stat.f_bavail * stat.f_frsize
@@ -74,8 +89,8 @@ impl Drop for SmallDisk {
 fn options() -> OpenOptions {
     OpenOptions {
         embedded: EmbeddedSettings {
-            reserve_bytes: 48 * MIB,
-            ballast_bytes: 8 * MIB,
+            reserve_bytes: 96 * MIB,
+            ballast_bytes: 32 * MIB,
             ..EmbeddedSettings::default()
         },
         fatal: FatalHook::new(|error| panic!("{error}: {}", error.source)),
@@ -115,7 +130,7 @@ async fn wait_for_writes(store: &EmbeddedStore) {
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_keeps_reads_and_deletes_and_recovers_alone() {
-    let Some(disk) = SmallDisk::mount(256) else {
+    let Some(disk) = SmallDisk::mount(400) else {
         return;
     };
     let store = open(&disk.store()).await;
@@ -125,7 +140,7 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_deletes_and_recovers_alone()
     for number in 500_000..500_010 {
         store.commit(set(number, Some(soon))).await.unwrap();
     }
-    disk.fill(120 * MIB);
+    disk.fill(180 * MIB);
 
     let mut written = 0;
     loop {
@@ -146,8 +161,8 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_deletes_and_recovers_alone()
     assert_eq!(swept, 10);
 
     // Others take more. The ballast makes room for deletes.
-    let leave = 10 * MIB;
-    disk.fill(disk.free().saturating_sub(leave));
+    disk.wait_for_rest().await;
+    disk.fill(disk.free().saturating_sub(50 * MIB));
     for number in 1..100 {
         store.commit(delete(number)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -159,8 +174,8 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_deletes_and_recovers_alone()
     ));
 
     // Others take everything. Nothing reaches the engine, so nothing breaks.
+    disk.wait_for_rest().await;
     disk.fill(disk.free());
-    tokio::time::sleep(Duration::from_millis(150)).await;
     assert!(matches!(
         store.commit(delete(100)).await,
         Err(Error::NoSpace)
