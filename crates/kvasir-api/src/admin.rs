@@ -21,6 +21,47 @@ use crate::request::RequestInfo;
 const API: &str = "/api/v1";
 
 /// The dialect on one mount, usually `/_`.
+//! One file per noun. Every route but `whoami` needs [`Verb::Admin`] on everything; a data token
+//! gets 403 whatever it asks for. Failures are `application/problem+json`.
+
+pub mod databases;
+pub mod health;
+pub mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRef, FromRequestParts};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use futures_util::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderValue, Method, header};
+use kvasir_auth::Verb;
+use kvasir_kv::Key;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use utoipa::OpenApi;
+
+use crate::context::{Caller, Ctx};
+use crate::error::ApiError;
+use crate::json;
+use crate::mount::{Dialect, finish};
+use crate::problem;
+use crate::request::RequestInfo;
+
+/// Largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Where the routes lie behind the mount's base.
+const VERSION_PATH: &str = "/api/v1";
+
+/// `[admin]`: the admin API.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {}
+
+/// The dialect, mounted.
 pub struct Admin {
     ctx: Ctx,
 }
@@ -28,6 +69,31 @@ pub struct Admin {
 impl Admin {
     /// The dialect on `ctx`.
     pub fn new(ctx: Ctx) -> Admin {
+/// What the dialect offers.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Kvasir administration",
+        description = "Tokens, databases, health."
+    ),
+    paths(
+        tokens::whoami,
+        tokens::create,
+        tokens::list,
+        tokens::show,
+        tokens::revoke,
+        tokens::explain,
+        databases::list,
+        databases::create,
+        databases::forget,
+        health::health
+    )
+)]
+pub struct ApiDoc;
+
+impl Admin {
+    /// The admin API on the system keyspace of `ctx`.
+    pub fn new(ctx: Ctx, _settings: Settings) -> Admin {
         Admin { ctx }
     }
 }
@@ -45,6 +111,23 @@ impl Dialect for Admin {
     fn routes(&self) -> Router {
         let base = format!("{}{API}", self.ctx.base);
         let routes = tokens::routes(&base);
+        let rest = path
+            .strip_prefix(self.ctx.base.as_str())
+            .and_then(|rest| rest.strip_prefix(VERSION_PATH));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    fn routes(&self) -> Router {
+        let routes = Router::new()
+            .route("/whoami", get(tokens::whoami))
+            .route("/tokens", get(tokens::list).post(tokens::create))
+            .route("/tokens/explain", post(tokens::explain))
+            .route("/tokens/{id}", get(tokens::show).delete(tokens::revoke))
+            .route("/databases", get(databases::list).post(databases::create))
+            .route("/databases/{name}", delete(databases::forget))
+            .route("/health", get(health::health));
+        let at = format!("{}{VERSION_PATH}", self.ctx.base);
+        let routes = Router::new().nest(&at, routes);
         finish(routes.with_state(self.ctx.clone()))
     }
 
@@ -77,4 +160,64 @@ fn require_admin(ctx: &Ctx, caller: &Caller) -> Result<(), ApiError> {
 fn json_answer(answer: &serde_json::Value) -> Response {
     let json = [(header::CONTENT_TYPE, "application/json")];
     (json, answer.to_string()).into_response()
+        problem::render(error, request)
+    }
+
+    fn background(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A caller who may do everything.
+pub struct Administrator(pub Caller);
+
+impl<S> FromRequestParts<S> for Administrator
+where
+    Ctx: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let ctx = Ctx::from_ref(state);
+        let caller = Caller::from_request_parts(parts, state).await?;
+        if caller.may(&ctx, &ctx.system, Verb::Admin, &Key::default()) {
+            Ok(Administrator(caller))
+        } else {
+            Err(ApiError::forbidden(
+                "this needs an administrator's token, with the verb admin for every keyspace",
+            ))
+        }
+    }
+}
+
+/// A JSON object as body; what is wrong with it is 400, 413 or 415.
+pub struct Body<T>(pub T);
+
+impl<S, T> axum::extract::FromRequest<S> for Body<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(
+        request: axum::extract::Request,
+        _state: &S,
+    ) -> Result<Self, Self::Rejection> {
+        let (parts, body) = request.into_parts();
+        crate::body::require_json(&parts.headers)?;
+        let body = crate::body::read(&parts.headers, body, BODY_BYTES_MAX).await?;
+        let read = json::read_owned("the body", &body);
+        read.map(Body).map_err(|error| {
+            ApiError::bad_request(format!("the body is not as it must be: {error}"))
+        })
+    }
+}
+
+/// 200 with a JSON body.
+fn ok(body: impl serde::Serialize) -> Response {
+    let body = serde_json::to_vec(&body).expect("strings and numbers are always JSON");
+    let content_type = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, content_type)], body).into_response()
 }

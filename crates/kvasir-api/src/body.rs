@@ -1,8 +1,8 @@
-//! Request bodies with a limit.
+//! Request bodies with a limit, and what they say they are.
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt;
 
 use crate::error::ApiError;
@@ -70,4 +70,34 @@ pub async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
     Ok(whole.freeze())
+}
+
+/// Refuses bodies that say they are something other than JSON. A body that says nothing is taken
+/// for JSON.
+///
+/// # Errors
+///
+/// 415.
+pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let text = value.to_str().unwrap_or_default();
+    let (kind, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let charset = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("charset")
+            .then(|| value.trim_matches('"'))
+    });
+    let is_json = kind.trim().eq_ignore_ascii_case("application/json");
+    if is_json && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8")) {
+        Ok(())
+    } else {
+        Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the body must be sent as application/json in UTF-8",
+        )
+        .with_header(header::ACCEPT, HeaderValue::from_static("application/json")))
+    }
 }

@@ -5,7 +5,8 @@
 //! (how a failure looks there). The kit: [`context`] (what handlers hold), [`error`] (one request
 //! error), [`mount`] (which dialect serves a request, and rendering its errors), [`body`]
 //! (bounded bodies), [`request`] (what is known about a request before its dialect sees it),
-//! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers), [`time`].
+//! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers),
+//! [`query`], [`problem`] and [`time`] (how the dialects that are ours look on the wire).
 //!
 //! A dialect never imports another one, and nothing here knows a backend.
 
@@ -16,6 +17,8 @@ pub mod error;
 pub mod json;
 pub mod key_json;
 pub mod mount;
+pub mod problem;
+pub mod query;
 pub mod queue;
 pub mod request;
 pub mod stream;

@@ -6,10 +6,8 @@
 
 mod conditions;
 mod cors;
-mod error;
 mod handlers;
 mod keypath;
-mod query;
 mod selection;
 mod wire;
 
@@ -30,6 +28,7 @@ use utoipa::OpenApi;
 use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::mount::{Dialect, finish};
+use crate::problem;
 use crate::request::RequestInfo;
 
 use cors::Cors;
@@ -142,7 +141,7 @@ impl Dialect for Rest {
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {
-        error::render(error, request)
+        problem::render(error, request)
     }
 }
 
@@ -158,7 +157,7 @@ pub fn fuzz_target(path: &str, query: &str) {
             "a key and its path say the same"
         );
     }
-    if let Ok(query) = query::Query::parse(query) {
+    if let Ok(query) = crate::query::Query::parse(query) {
         let _ = selection::Selection::read(key.unwrap_or_default(), &query);
     }
 }

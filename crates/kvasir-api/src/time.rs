@@ -15,6 +15,16 @@ pub fn rfc3339(at: UnixMillis) -> String {
     format!("{time}Z")
 }
 
+/// A time written as RFC 3339; `None` for another text and for times beyond the years 1970 to 9999.
+/// Fractions of a millisecond are cut off.
+pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    let at = UnixMillis(at.as_millisecond());
+    (UnixMillis(0)..=UnixMillis::MAX_RFC3339)
+        .contains(&at)
+        .then_some(at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

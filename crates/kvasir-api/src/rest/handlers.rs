@@ -16,10 +16,10 @@ use utoipa::OpenApi;
 
 use crate::context::{Caller, Ctx};
 use crate::error::ApiError;
+use crate::query::Query;
 use crate::request::RequestInfo;
 
 use super::conditions::{self, Conditions};
-use super::query::Query;
 use super::selection::Selection;
 use super::{Rested, keypath, wire};
 
@@ -30,7 +30,7 @@ use super::{Rested, keypath, wire};
     paths(
         get, get_typed, put, put_typed, delete, delete_typed, atomic::commit
     ),
-    components(schemas(super::error::Problem<'static>))
+    components(schemas(crate::problem::Problem<'static>))
 )]
 pub struct ApiDoc;
 
@@ -102,8 +102,8 @@ async fn caller(
 
 fn read_target(ctx: &Ctx, path: &str, query: &str) -> Result<Option<Key>, ApiError> {
     match path.strip_prefix(ctx.base.as_str()) {
-        None | Some("") => Query::parse(query)?.typed_key(),
-        Some("/") if ctx.base.is_empty() => Query::parse(query)?.typed_key(),
+        None | Some("") => keypath::typed(&Query::parse(query)?),
+        Some("/") if ctx.base.is_empty() => keypath::typed(&Query::parse(query)?),
         Some(keypath) => keypath::parse(keypath.strip_prefix('/').unwrap_or(keypath)).map(Some),
     }
 }
@@ -148,13 +148,13 @@ impl Head {
     responses(
         (status = 200, description = "the value, the entry, the list or the events", content_type = "application/json"),
         (status = 304, description = "the entry has the versionstamp of If-None-Match"),
-        (status = 400, description = "the key or a parameter is wrong", body = super::error::Problem<'static>),
-        (status = 401, description = "no valid token", body = super::error::Problem<'static>),
-        (status = 403, description = "the token does not allow it", body = super::error::Problem<'static>),
-        (status = 404, description = "no such key", body = super::error::Problem<'static>),
-        (status = 412, description = "If-Match does not hold", body = super::error::Problem<'static>),
-        (status = 429, description = "too many requests", body = super::error::Problem<'static>),
-        (status = 503, description = "overloaded or shutting down", body = super::error::Problem<'static>),
+        (status = 400, description = "the key or a parameter is wrong", body = crate::problem::Problem<'static>),
+        (status = 401, description = "no valid token", body = crate::problem::Problem<'static>),
+        (status = 403, description = "the token does not allow it", body = crate::problem::Problem<'static>),
+        (status = 404, description = "no such key", body = crate::problem::Problem<'static>),
+        (status = 412, description = "If-Match does not hold", body = crate::problem::Problem<'static>),
+        (status = 429, description = "too many requests", body = crate::problem::Problem<'static>),
+        (status = 503, description = "overloaded or shutting down", body = crate::problem::Problem<'static>),
     )
 )]
 pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {
@@ -237,10 +237,10 @@ async fn get_entry(
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
         (status = 200, description = "stored", content_type = "application/json"),
-        (status = 400, description = "the key or the body is wrong", body = super::error::Problem<'static>),
-        (status = 412, description = "If-Match or If-None-Match does not hold", body = super::error::Problem<'static>),
-        (status = 413, description = "the value is too large", body = super::error::Problem<'static>),
-        (status = 415, description = "the body is not JSON", body = super::error::Problem<'static>),
+        (status = 400, description = "the key or the body is wrong", body = crate::problem::Problem<'static>),
+        (status = 412, description = "If-Match or If-None-Match does not hold", body = crate::problem::Problem<'static>),
+        (status = 413, description = "the value is too large", body = crate::problem::Problem<'static>),
+        (status = 415, description = "the body is not JSON", body = crate::problem::Problem<'static>),
     )
 )]
 pub(super) async fn put(
@@ -251,7 +251,7 @@ pub(super) async fn put(
     let ctx = &state.ctx;
     let key = head.key()?;
     head.require(ctx, Verb::Write, &key)?;
-    wire::check_content_type(&head.headers)?;
+    crate::body::require_json(&head.headers)?;
     let conditions = Conditions::read(&head.headers)?;
     let limit = wire::put_body_bytes_max(&ctx.limits);
     let body = crate::body::read(&head.headers, body, limit).await?;
@@ -288,8 +288,8 @@ async fn put_typed() {}
     ),
     responses(
         (status = 200, description = "it is not there any more", content_type = "application/json"),
-        (status = 400, description = "the key is wrong", body = super::error::Problem<'static>),
-        (status = 412, description = "If-Match does not hold", body = super::error::Problem<'static>),
+        (status = 400, description = "the key is wrong", body = crate::problem::Problem<'static>),
+        (status = 412, description = "If-Match does not hold", body = crate::problem::Problem<'static>),
     )
 )]
 pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 
 use kvasir_kv::limits::KEY_BYTES_MAX;
 use kvasir_kv::{Key, Part};
-use percent_encoding::percent_decode_str;
 
 use crate::error::ApiError;
+use crate::key_json;
+use crate::query::{Query, percent_decode};
 
 /// The key of a path behind the mount, as sent.
 ///
@@ -31,24 +32,6 @@ pub(super) fn parse(raw: &str) -> Result<Key, ApiError> {
 /// Characters that are neither encoded nor escaped.
 fn is_plain(byte: u8) -> bool {
     !matches!(byte, b'%' | b'\\')
-}
-
-/// Undoes percent-encoding.
-///
-/// # Errors
-///
-/// 400 for what is no percent-encoding of UTF-8 text.
-pub(super) fn percent_decode(raw: &str) -> Result<Cow<'_, str>, ApiError> {
-    let is_hex = |at: usize| raw.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
-    let mut escapes = raw.bytes().enumerate().filter(|(_, byte)| *byte == b'%');
-    if !escapes.all(|(at, _)| is_hex(at + 1) && is_hex(at + 2)) {
-        return Err(ApiError::bad_request(
-            "a percent sign must be followed by two hexadecimal digits; itself it is written %25",
-        ));
-    }
-    percent_decode_str(raw).decode_utf8().map_err(|_| {
-        ApiError::bad_request("the percent-encoded bytes of the target are not UTF-8 text")
-    })
 }
 
 /// The key of a keypath that is decoded already.
@@ -97,6 +80,29 @@ fn check_length(key: &Key) -> Result<(), ApiError> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// A query parameter that is a keypath.
+///
+/// # Errors
+///
+/// 400, naming the parameter.
+pub(super) fn of_query(query: &Query<'_>, name: &str) -> Result<Option<Key>, ApiError> {
+    let path = query.text(name)?.map(parse_decoded);
+    path.transpose().map_err(|error| {
+        ApiError::bad_request(format!("the query parameter `{name}`: {}", error.detail()))
+    })
+}
+
+/// `key=<json>`, a key as an array of parts.
+///
+/// # Errors
+///
+/// 400 for what is no key.
+pub(super) fn typed(query: &Query<'_>) -> Result<Option<Key>, ApiError> {
+    let key = query.text("key")?.map(key_json::parse);
+    let bad = |error| ApiError::bad_request(format!("the query parameter `key`: {error}"));
+    key.transpose().map_err(bad)
 }
 
 /// The keypath of a key, not percent-encoded; `None` if the key has none, because a part is no

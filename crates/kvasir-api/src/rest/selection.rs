@@ -4,8 +4,9 @@ use kvasir_kv::keyspace::Cursor;
 use kvasir_kv::{Key, KeyRange};
 
 use crate::error::ApiError;
+use crate::query::Query;
 
-use super::query::Query;
+use super::keypath;
 
 /// A range below a prefix, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +35,10 @@ impl Selection {
             true => KeyRange::starting_with(&prefix),
             false => KeyRange::below(&prefix),
         };
-        if let Some(start) = query.keypath("start")? {
+        if let Some(start) = keypath::of_query(query, "start")? {
             range.start = range.start.max(start);
         }
-        if let Some(end) = query.keypath("end")? {
+        if let Some(end) = keypath::of_query(query, "end")? {
             range.end = range.end.min(end);
         }
         let reverse = query.flag("reverse", false)?;

@@ -48,36 +48,6 @@ pub(super) fn atomic_body_bytes_max(limits: &Limits) -> usize {
     ATOMIC_BODY_BYTES_MAX.max(put_body_bytes_max(limits))
 }
 
-/// Refuses bodies that say they are something other than JSON. A body that says nothing is taken
-/// for JSON.
-///
-/// # Errors
-///
-/// 415.
-pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let text = value.to_str().unwrap_or_default();
-    let (kind, parameters) = text.split_once(';').unwrap_or((text, ""));
-    let charset = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("charset")
-            .then(|| value.trim_matches('"'))
-    });
-    let is_json = kind.trim().eq_ignore_ascii_case("application/json");
-    if is_json && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8")) {
-        Ok(())
-    } else {
-        Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "the body must be sent as application/json in UTF-8",
-        )
-        .with_header(header::ACCEPT, HeaderValue::from_static("application/json")))
-    }
-}
-
 /// Whether the client asks for a media type by its name.
 pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let values = headers.get_all(header::ACCEPT).iter();

@@ -8,5 +8,6 @@ mod edgekv;
 mod kopano;
 mod support;
 
+mod admin_tokens;
 mod kit;
 mod rest;

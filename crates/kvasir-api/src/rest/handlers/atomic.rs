@@ -21,7 +21,7 @@ use super::Asker;
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
         (status = 200, description = "committed", content_type = "application/json"),
-        (status = 400, description = "the body is wrong", body = super::super::error::Problem<'static>),
+        (status = 400, description = "the body is wrong", body = crate::problem::Problem<'static>),
         (status = 409, description = "checks failed; nothing was changed", content_type = "application/json"),
     )
 )]
@@ -32,7 +32,7 @@ pub(in super::super) async fn commit(
     body: Body,
 ) -> Result<Response, ApiError> {
     let ctx = &state.ctx;
-    wire::check_content_type(&headers)?;
+    crate::body::require_json(&headers)?;
     let limit = wire::atomic_body_bytes_max(&ctx.limits);
     let body = crate::body::read(&headers, body, limit).await?;
     let write = wire::read_atomic(&body, ctx.clock.now())?.write;

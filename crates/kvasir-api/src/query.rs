@@ -3,16 +3,13 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use kvasir_kv::Key;
+use percent_encoding::percent_decode_str;
 
 use crate::error::ApiError;
-use crate::key_json;
-
-use super::keypath;
 
 /// The parameters of a target, decoded.
 #[derive(Debug, Default)]
-pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
     /// Takes a query to pieces.
@@ -20,7 +17,7 @@ impl<'a> Query<'a> {
     /// # Errors
     ///
     /// 400 for what is no percent-encoding of UTF-8 text.
-    pub(super) fn parse(raw: &'a str) -> Result<Query<'a>, ApiError> {
+    pub fn parse(raw: &'a str) -> Result<Query<'a>, ApiError> {
         let pairs = raw.split('&').filter(|pair| !pair.is_empty());
         let decoded = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -34,7 +31,7 @@ impl<'a> Query<'a> {
     /// # Errors
     ///
     /// 400 if it is given twice.
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+    pub fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.0.iter().filter(|(known, _)| known == name);
         let value = values.next();
         if values.next().is_some() {
@@ -49,7 +46,7 @@ impl<'a> Query<'a> {
     /// # Errors
     ///
     /// 400 for another value.
-    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
         match self.text(name)? {
             None => Ok(default),
             Some("true" | "1") => Ok(true),
@@ -65,42 +62,37 @@ impl<'a> Query<'a> {
     /// # Errors
     ///
     /// 400 for another value.
-    pub(super) fn parsed<T: FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, ApiError> {
+    pub fn parsed<T: FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, ApiError> {
         let value = self.text(name)?.map(str::parse);
         let bad = |_| ApiError::bad_request(format!("the query parameter `{name}` must be {what}"));
         value.transpose().map_err(bad)
-    }
-
-    /// A keypath.
-    ///
-    /// # Errors
-    ///
-    /// 400, naming the parameter.
-    pub(super) fn keypath(&self, name: &str) -> Result<Option<Key>, ApiError> {
-        let path = self.text(name)?.map(keypath::parse_decoded);
-        path.transpose().map_err(|error| {
-            ApiError::bad_request(format!("the query parameter `{name}`: {}", error.detail()))
-        })
-    }
-
-    /// `key=<json>`, a key as an array of parts.
-    ///
-    /// # Errors
-    ///
-    /// 400 for what is no key.
-    pub(super) fn typed_key(&self) -> Result<Option<Key>, ApiError> {
-        let key = self.text("key")?.map(key_json::parse);
-        let bad = |error| ApiError::bad_request(format!("the query parameter `key`: {error}"));
-        key.transpose().map_err(bad)
     }
 }
 
 /// Undoes the encoding of forms, in which a plus sign is a space.
 fn decode(raw: &str) -> Result<Cow<'_, str>, ApiError> {
     if !raw.contains('+') {
-        return keypath::percent_decode(raw);
+        return percent_decode(raw);
     }
     let spaced = raw.replace('+', " ");
-    let decoded = keypath::percent_decode(&spaced)?.into_owned();
+    let decoded = percent_decode(&spaced)?.into_owned();
     Ok(Cow::Owned(decoded))
+}
+
+/// Undoes percent-encoding.
+///
+/// # Errors
+///
+/// 400 for what is no percent-encoding of UTF-8 text.
+pub fn percent_decode(raw: &str) -> Result<Cow<'_, str>, ApiError> {
+    let is_hex = |at: usize| raw.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    let mut escapes = raw.bytes().enumerate().filter(|(_, byte)| *byte == b'%');
+    if !escapes.all(|(at, _)| is_hex(at + 1) && is_hex(at + 2)) {
+        return Err(ApiError::bad_request(
+            "a percent sign must be followed by two hexadecimal digits; itself it is written %25",
+        ));
+    }
+    percent_decode_str(raw).decode_utf8().map_err(|_| {
+        ApiError::bad_request("the percent-encoded bytes of the target are not UTF-8 text")
+    })
 }

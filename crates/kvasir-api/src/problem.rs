@@ -1,4 +1,4 @@
-//! Failures as `application/problem+json` (RFC 9457).
+//! Failures as `application/problem+json` (RFC 9457), for the dialects that are ours.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
@@ -7,9 +7,9 @@ use serde::Serialize;
 use crate::error::ApiError;
 use crate::request::RequestInfo;
 
-/// What every failed request gets.
+/// What a failed request gets.
 #[derive(Serialize, utoipa::ToSchema)]
-pub(super) struct Problem<'a> {
+pub struct Problem<'a> {
     /// `urn:kvasir:error:` and a stable code.
     #[serde(rename = "type")]
     kind: String,
@@ -24,9 +24,9 @@ pub(super) struct Problem<'a> {
     request_id: String,
 }
 
-/// The answer to a failed request.
-pub(super) fn render(error: &ApiError, request: &RequestInfo) -> Response {
-    // Answers of a shape of their own carry it whole.
+/// The answer to a failed request. Answers of a shape of their own bring it as the error's data,
+/// which is then the whole body.
+pub fn render(error: &ApiError, request: &RequestInfo) -> Response {
     let (content_type, body) = match error.data() {
         Some(body) => ("application/json", serde_json::to_vec(body)),
         None => ("application/problem+json", problem(error, request)),
