@@ -28,18 +28,14 @@ pub mod databases;
 pub mod health;
 pub mod tokens;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use futures_util::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderValue, Method, header};
 use kvasir_auth::Verb;
 use kvasir_kv::Key;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 
@@ -55,11 +51,6 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Where the routes lie behind the mount's base.
 const VERSION_PATH: &str = "/api/v1";
-
-/// `[admin]`: the admin API.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {}
 
 /// The dialect, mounted.
 pub struct Admin {
@@ -93,7 +84,7 @@ pub struct ApiDoc;
 
 impl Admin {
     /// The admin API on the system keyspace of `ctx`.
-    pub fn new(ctx: Ctx, _settings: Settings) -> Admin {
+    pub fn new(ctx: Ctx) -> Admin {
         Admin { ctx }
     }
 }
@@ -161,10 +152,6 @@ fn json_answer(answer: &serde_json::Value) -> Response {
     let json = [(header::CONTENT_TYPE, "application/json")];
     (json, answer.to_string()).into_response()
         problem::render(error, request)
-    }
-
-    fn background(self: Arc<Self>) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::ready(()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kvasir_api::admin::{Admin, ApiDoc, Settings};
+use kvasir_api::admin::{Admin, ApiDoc};
 use kvasir_auth::{Grant, NewToken, Verb, Verbs};
 use kvasir_kv::{Key, KeyspaceName};
 use secrecy::ExposeSecret;
@@ -15,7 +15,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 fn app(world: &World) -> App {
     let ctx = world.ctx("admin", "/_", "default");
-    world.app(vec![Arc::new(Admin::new(ctx, Settings::default()))])
+    world.app(vec![Arc::new(Admin::new(ctx))])
 }
 
 impl App {
