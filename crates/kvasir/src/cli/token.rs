@@ -118,13 +118,24 @@ impl Create {
             Some(prefix) => prefix.split('.').collect(),
             None => Vec::new(),
         };
+        let verbs: Vec<&str> = match (&self.verb[..], &self.db) {
+            ([], None) => vec!["read", "write", "delete", "admin"],
+            ([], Some(_)) => vec!["read", "write", "delete"],
+            (verbs, _) => verbs.iter().map(String::as_str).collect(),
+        };
+        let ttl = self.ttl.map(|ttl| u32::try_from(ttl.as_secs()));
+        let ttl_seconds = ttl.transpose().map_err(|_| {
+            Failure::usage("--ttl: at most 136 years; without it the token lasts for ever")
+        })?;
         let body = json!({
             "name": self.name,
-            "database": self.db,
-            "prefix": prefix,
-            "dialects": self.dialect,
-            "verbs": self.verb,
-            "ttlMs": self.ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)),
+            "grants": [{
+                "dialects": self.dialect,
+                "keyspace": self.db,
+                "prefix": prefix,
+                "verbs": verbs,
+            }],
+            "ttlSeconds": ttl_seconds,
         });
         let server = Administration::reach(&self.target).await?;
         let made = server.call(Method::POST, "/tokens", Some(&body)).await;
@@ -137,31 +148,40 @@ impl Create {
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
         let server = Administration::reach(&self.target).await?;
-        let answer = server.call(Method::GET, "/tokens", None).await;
+        let tokens = all(&server).await;
         server.leave().await?;
-        let mut answer = answer?;
         let mut printer = Printer::new(&self.form);
         printer.begin(&["id", "name", "database", "state"])?;
-        let tokens = answer["tokens"].take();
-        for token in tokens.as_array().into_iter().flatten() {
-            let database = match &token["grants"][0]["database"] {
+        for token in tokens? {
+            let database = match &token["grants"][0]["keyspace"] {
                 Json::String(name) => name.clone(),
                 _ => "*".to_owned(),
-            };
-            let state = match (&token["revokedAt"], &token["expiresAt"]) {
-                (Json::Null, Json::Null) => "valid",
-                (Json::Null, _) => "expires",
-                _ => "revoked",
             };
             let cells = [
                 text(&token["id"]),
                 text(&token["name"]),
                 database,
-                state.to_owned(),
+                text(&token["state"]),
             ];
-            printer.row(token, &cells)?;
+            printer.row(&token, &cells)?;
         }
         printer.end()
+    }
+}
+
+/// All tokens; there are at most some thousands.
+async fn all(server: &Administration) -> Result<Vec<Json>, Failure> {
+    let mut tokens = Vec::new();
+    let mut path = "/tokens?limit=1000".to_owned();
+    loop {
+        let mut page = server.call(Method::GET, &path, None).await?;
+        if let Json::Array(more) = page["tokens"].take() {
+            tokens.extend(more);
+        }
+        match page["cursor"].as_str() {
+            Some(cursor) => path = format!("/tokens?limit=1000&cursor={cursor}"),
+            None => return Ok(tokens),
+        }
     }
 }
 
