@@ -13,6 +13,7 @@
 pub mod body;
 pub mod context;
 pub mod databases;
+pub mod dump;
 pub mod error;
 pub mod json;
 pub mod key_json;
