@@ -6,6 +6,8 @@
 pub mod databases;
 pub mod health;
 pub mod tokens;
+mod entries;
+mod tokens;
 
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
@@ -86,6 +88,8 @@ impl Dialect for Admin {
             .route("/health", get(health::health));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes);
+        let base = format!("{}{API}", self.ctx.base);
+        let routes = tokens::routes(&base).merge(entries::routes(&base));
         finish(routes.with_state(self.ctx.clone()))
     }
 
