@@ -4,10 +4,9 @@
 //! gets 403 whatever it asks for. Failures are `application/problem+json`.
 
 pub mod databases;
+mod entries;
 pub mod health;
 pub mod tokens;
-mod entries;
-mod tokens;
 
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
@@ -85,11 +84,10 @@ impl Dialect for Admin {
             .route("/tokens/{id}", get(tokens::show).delete(tokens::revoke))
             .route("/databases", get(databases::list).post(databases::create))
             .route("/databases/{name}", delete(databases::forget))
-            .route("/health", get(health::health));
+            .route("/health", get(health::health))
+            .merge(entries::routes());
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes);
-        let base = format!("{}{API}", self.ctx.base);
-        let routes = tokens::routes(&base).merge(entries::routes(&base));
         finish(routes.with_state(self.ctx.clone()))
     }
 

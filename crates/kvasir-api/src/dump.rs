@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use kvasir_kv::{Encoding, Entry, Key, Meta, UnixMillis, Value, Versionstamp};
+use kvasir_kv::{Encoding, Entry, Meta, UnixMillis, Value, Versionstamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -178,6 +178,8 @@ fn bytes(base64: &str) -> Result<Bytes, LineError> {
 
 #[cfg(test)]
 mod tests {
+    use kvasir_kv::Key;
+
     use super::*;
 
     fn entry(value: Value) -> Entry {

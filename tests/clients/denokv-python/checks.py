@@ -7,8 +7,9 @@ import sys
 import traceback
 import urllib.request
 
-from denokv import DataPathDenoKvError, KvU64, open_kv
-from denokv._kv_writes import ConflictedWrite
+from denokv import KvU64, open_kv
+from denokv._kv_writes import ConflictedWrite, FailedWrite
+from v8serialize.jstypes import JSObject
 
 url = os.environ["KVASIR_URL"]
 failures = 0
@@ -34,7 +35,7 @@ async def main():
     async with await open_kv(url, access_token="any-token-is-accepted") as kv:
 
         async def crud():
-            key = ("crud", 1, True, b"\x00\xff")
+            key = ("crud", 1.0, True, b"\x00\xff")
             assert await value(kv, key) is None
             first = await kv.set(key, {"n": 1})
             second = await kv.set(key, {"n": 2})
@@ -49,7 +50,7 @@ async def main():
             for sent in [None, True, 1.5, "naïve 漢字", [1.0, "a"], b"\x00\xff"]:
                 await kv.set(("value",), sent)
                 got = await value(kv, ("value",))
-                got = list(got) if isinstance(sent, list) else got
+                got = list(got.values()) if isinstance(sent, list) else got
                 assert got == sent, (sent, got)
 
         await check("values come back as they were", values)
@@ -92,7 +93,8 @@ async def main():
             await kv.set(("text",), "x")
             try:
                 await kv.sum(("text",), KvU64(1))
-            except DataPathDenoKvError:
+            except FailedWrite as error:
+                assert "Failed to perform 'sum' mutation" in str(error.__cause__), error.__cause__
                 return
             raise AssertionError("the sum was taken")
 
@@ -107,9 +109,13 @@ async def main():
                 assert answer.status == 200
             got = await value(kv, ("rest", "a"))
             assert got["name"] == "Ada ž" and got["n"][1] == 2.5, got
-            await kv.set(("rest", "b"), {"a": ["x", True]})
+            await kv.set(("rest", "b"), JSObject({"a": ["x", True]}))
             with urllib.request.urlopen(f"{url}/kv/rest.b") as answer:
                 assert json.load(answer) == {"a": ["x", True]}
+            # This client writes a dict as a Map.
+            await kv.set(("rest", "c"), {"a": 1.0})
+            with urllib.request.urlopen(f"{url}/kv/rest.c") as answer:
+                assert json.load(answer) == {"type": "Map", "value": [["a", 1]], "$kvasir": 1}
 
         await check("REST and this client see each other's data", rest)
 

@@ -15,11 +15,10 @@ use std::collections::HashSet;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt;
-use http::{HeaderMap, header};
-use kvasir_auth::Verb;
+use http::HeaderMap;
 use kvasir_kv::keyspace::{Cursor, List, ListPage};
 use kvasir_kv::{
     AtomicWrite, Entry, Key, KeyRange, Keyspace, KeyspaceName, Mutation, SnapshotRead, UnixMillis,
@@ -28,10 +27,12 @@ use kvasir_kv::{
 use serde::{Deserialize, Serialize};
 
 use crate::body;
-use crate::context::{Caller, Ctx};
+use crate::context::Ctx;
 use crate::dump::Line;
 use crate::error::ApiError;
 use crate::queue::{NewMessage, Queue, backoff_default_ms};
+
+use super::{Administrator, ok};
 
 /// Largest body, in bytes: one entry of the largest value, as typed JSON and as base64.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -52,16 +53,15 @@ const COUNTED_MAX: usize = 100_000;
 /// the store continues behind it, so one from the far future would leave no room for later commits.
 const AHEAD_MICROS_MAX: u64 = 24 * 3600 * 1_000_000;
 
-/// The routes, below `base`.
-pub(super) fn routes(base: &str) -> Router<Ctx> {
-    let database = format!("{base}/databases/{{name}}");
+/// The routes of this noun.
+pub(super) fn routes() -> Router<Ctx> {
     Router::new()
         .route(
-            &format!("{database}/entries"),
+            "/databases/{name}/entries",
             get(page).post(write).delete(remove),
         )
-        .route(&format!("{database}/queue"), get(depth))
-        .route(&format!("{database}/messages"), post(enqueue))
+        .route("/databases/{name}/queue", get(depth))
+        .route("/databases/{name}/messages", post(enqueue))
 }
 
 #[derive(Default, Deserialize)]
@@ -104,18 +104,12 @@ struct Message {
     undelivered: Vec<String>,
 }
 
-/// The keyspace of a database, for administrators only.
-fn keyspace(ctx: &Ctx, caller: &Caller, name: &str) -> Result<Keyspace, ApiError> {
-    caller.require(ctx, &ctx.system, Verb::Admin, &Key::default())?;
+/// The keyspace of a database.
+fn keyspace(ctx: &Ctx, name: &str) -> Result<Keyspace, ApiError> {
     let name: KeyspaceName = name
         .parse()
         .map_err(|error| ApiError::bad_request(format!("the name of a database: {error}")))?;
     Ok(Keyspace::new(ctx.store().clone(), name))
-}
-
-fn json(answer: &impl Serialize) -> Response {
-    let text = serde_json::to_vec(answer).expect("strings and numbers are JSON");
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 async fn read_json<T: for<'de> Deserialize<'de>>(
@@ -129,11 +123,11 @@ async fn read_json<T: for<'de> Deserialize<'de>>(
 
 async fn page(
     State(ctx): State<Ctx>,
-    caller: Caller,
+    _administrator: Administrator,
     Path(name): Path<String>,
     query: Result<Query<Paged>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let keyspace = keyspace(&ctx, &caller, &name)?;
+    let keyspace = keyspace(&ctx, &name)?;
     let Query(asked) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let cursor = asked.cursor.map(|text| text.parse::<Cursor>()).transpose();
     let list = List {
@@ -157,7 +151,7 @@ async fn page(
         entries.truncate(fitting);
         cursor = entries.last().map(|last| Cursor(last.key.clone()));
     }
-    Ok(json(&Page {
+    Ok(ok(Page {
         entries: entries.iter().map(Line::of).collect(),
         cursor: cursor.map(|cursor| cursor.to_string()),
     }))
@@ -165,12 +159,12 @@ async fn page(
 
 async fn write(
     State(ctx): State<Ctx>,
-    caller: Caller,
+    _administrator: Administrator,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let keyspace = keyspace(&ctx, &caller, &name)?;
+    let keyspace = keyspace(&ctx, &name)?;
     let Written {
         entries,
         keep_existing,
@@ -189,7 +183,7 @@ async fn write(
     };
     let written = entries.len();
     store(&keyspace, entries).await?;
-    Ok(json(&serde_json::json!({
+    Ok(ok(serde_json::json!({
         "written": written,
         "kept": given - written,
     })))
@@ -216,7 +210,11 @@ async fn without_existing(
 ) -> Result<Vec<Entry>, ApiError> {
     let keys = entries.iter().map(|entry| entry.key.clone());
     let found = keyspace.read(SnapshotRead::keys(keys)).await?;
-    let existing: HashSet<Key> = found.into_firsts().flatten().map(|entry| entry.key).collect();
+    let existing: HashSet<Key> = found
+        .into_firsts()
+        .flatten()
+        .map(|entry| entry.key)
+        .collect();
     let mut kept = entries;
     kept.retain(|entry| !existing.contains(&entry.key));
     Ok(kept)
@@ -251,10 +249,10 @@ async fn store(keyspace: &Keyspace, entries: Vec<Entry>) -> Result<(), ApiError>
 
 async fn remove(
     State(ctx): State<Ctx>,
-    caller: Caller,
+    _administrator: Administrator,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let keyspace = keyspace(&ctx, &caller, &name)?;
+    let keyspace = keyspace(&ctx, &name)?;
     let mut removed = 0;
     let mut pages = keyspace.scan(&KeyRange::starting_with(&Key::default()), false);
     while let Some(page) = pages.next().await {
@@ -266,23 +264,23 @@ async fn remove(
         }
         keyspace.commit(write).await?;
         if removed >= REMOVED_AT_ONCE {
-            return Ok(json(&serde_json::json!({"removed": removed, "more": true})));
+            return Ok(ok(serde_json::json!({"removed": removed, "more": true})));
         }
     }
     let queue = Queue::new(ctx.store(), keyspace.name().clone());
     queue.clear().await?;
-    Ok(json(&serde_json::json!({"removed": removed, "more": false})))
+    Ok(ok(serde_json::json!({"removed": removed, "more": false})))
 }
 
 async fn depth(
     State(ctx): State<Ctx>,
-    caller: Caller,
+    _administrator: Administrator,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let keyspace = keyspace(&ctx, &caller, &name)?;
+    let keyspace = keyspace(&ctx, &name)?;
     let queue = Queue::new(ctx.store(), keyspace.name().clone());
     let depth = queue.depth(COUNTED_MAX).await?;
-    Ok(json(&serde_json::json!({
+    Ok(ok(serde_json::json!({
         "waiting": depth.waiting,
         "leased": depth.leased,
         "more": depth.more,
@@ -291,12 +289,12 @@ async fn depth(
 
 async fn enqueue(
     State(ctx): State<Ctx>,
-    caller: Caller,
+    _administrator: Administrator,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let keyspace = keyspace(&ctx, &caller, &name)?;
+    let keyspace = keyspace(&ctx, &name)?;
     let Messages { messages } = read_json(&headers, body).await?;
     if messages.len() > ENTRIES_MAX {
         return Err(ApiError::bad_request(format!(
@@ -323,5 +321,5 @@ async fn enqueue(
     let queue = Queue::new(ctx.store(), keyspace.name().clone());
     let now_micros = ctx.clock.now_micros();
     queue.commit(AtomicWrite::new(), new, now_micros).await?;
-    Ok(json(&serde_json::json!({ "enqueued": enqueued })))
+    Ok(ok(serde_json::json!({ "enqueued": enqueued })))
 }
