@@ -13,6 +13,7 @@ mod folder;
 mod journal;
 mod mend;
 mod read;
+pub mod repair;
 mod space;
 pub mod verify;
 

@@ -12,6 +12,7 @@ mod health;
 pub(crate) mod output;
 mod serve;
 pub(crate) mod settings;
+mod store;
 mod token;
 
 use std::ffi::OsString;
@@ -44,6 +45,7 @@ enum Verb {
     Ls(data::Ls),
     Watch(data::Watch),
     Token(token::Tokens),
+    Store(store::StoreVerbs),
     Config(config::ConfigVerbs),
     Health(health::Health),
 }
@@ -93,6 +95,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Ls(ls)) => ls.run(),
         Some(Verb::Watch(watch)) => watch.run(),
         Some(Verb::Token(token)) => token.run(),
+        Some(Verb::Store(store)) => store.run(),
         Some(Verb::Config(config)) => config.run(of_verb),
         Some(Verb::Health(health)) => health.run(),
     }

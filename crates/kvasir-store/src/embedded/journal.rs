@@ -13,6 +13,8 @@
 //! writes begins with one known item, [`Seal`]: nobody outside knows its nonce, so bytes in a
 //! client's value can never pass for a batch.
 
+use kvasir_kv::Versionstamp;
+
 /// Length of [`Seal::nonce`], in bytes.
 pub(crate) const NONCE_BYTES: usize = 16;
 
@@ -54,6 +56,8 @@ struct Batch {
     sequence: u64,
     /// A sequence number that is surely not above it.
     noted: u64,
+    /// The newest versionstamp in it.
+    stamp: Versionstamp,
 }
 
 /// What a journal holds.
@@ -107,6 +111,32 @@ pub(crate) fn scan(bytes: &[u8], seal: &Seal, last: &mut Option<u64>) -> Scan {
     }
 }
 
+/// How many whole batches begin at or behind `at`.
+pub(crate) fn batches_behind(bytes: &[u8], mut at: usize, seal: &Seal) -> u64 {
+    let mut found = 0;
+    while at < bytes.len() {
+        match parse(bytes, at, seal) {
+            Ok(batch) => {
+                found += 1;
+                at = batch.end;
+            }
+            Err(_) => at += 1,
+        }
+    }
+    found
+}
+
+/// The newest versionstamp in the whole batches at the beginning of `bytes`.
+pub(crate) fn last_stamp(bytes: &[u8], seal: &Seal) -> Option<Versionstamp> {
+    let mut at = 0;
+    let mut last = None;
+    while let Ok(batch) = parse(bytes, at, seal) {
+        last = Some(batch.stamp);
+        at = batch.end;
+    }
+    last
+}
+
 /// Whether a whole batch begins anywhere behind `at`.
 fn has_batch_behind(bytes: &[u8], at: usize, seal: &Seal) -> bool {
     (at + 1..bytes.len())
@@ -137,7 +167,9 @@ fn parse(bytes: &[u8], at: usize, seal: &Seal) -> Result<Batch, &'static str> {
     if !first.is_seal(bytes, seal) {
         return Err("the batch does not begin with the seal of this store");
     }
-    let noted = u64_at(&bytes[first.value_at..first.end], 10);
+    let sealed = &bytes[first.value_at..first.end];
+    let noted = u64_at(sealed, 10);
+    let stamp = sealed.first_chunk().expect("the seal is longer");
     if items == 0 {
         return Err("the batch says that it has no items");
     }
@@ -159,6 +191,7 @@ fn parse(bytes: &[u8], at: usize, seal: &Seal) -> Result<Batch, &'static str> {
         end: end + tail.len(),
         sequence,
         noted,
+        stamp: Versionstamp::from_bytes(*stamp),
     })
 }
 

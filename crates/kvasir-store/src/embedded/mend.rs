@@ -111,45 +111,79 @@ fn read(path: &Path, missing: &str) -> Result<Vec<u8>, OpenError> {
     })
 }
 
-/// Reads all journals, and cuts a torn tail off the newest.
-fn mend_journals(store: &Path, identity: &Identity, was_closed: bool) -> Result<Mended, OpenError> {
-    let journals = journals(store)?;
-    let Some((newest, sealed)) = journals.split_last() else {
+/// What [`mend`] checks, without changing anything. A torn tail is no damage.
+pub(crate) fn inspect(store: &Path, identity: &Identity) -> Result<(), OpenError> {
+    check_pointers(store)?;
+    read_journals(store, identity, false).map(drop)
+}
+
+/// A journal whose last batch is torn.
+struct Torn {
+    journal: PathBuf,
+    /// End of its last whole batch.
+    end: u64,
+    /// End of what was written of the torn one, as far as it is not zeros.
+    written: u64,
+}
+
+/// Reads all journals. Finds a torn tail of the newest.
+fn read_journals(
+    store: &Path,
+    identity: &Identity,
+    was_closed: bool,
+) -> Result<Option<Torn>, OpenError> {
+    let mut journals = journals(store)?;
+    let Some(newest) = journals.pop() else {
         return Err(damaged(store, 0, "there is no journal"));
     };
     let mut last = None;
-    for path in sealed {
-        let bytes = std::fs::read(path).map_err(io("read", path))?;
+    for path in journals {
+        let bytes = std::fs::read(&path).map_err(io("read", &path))?;
         match journal::scan(&bytes, &identity.seal, &mut last) {
             Scan::Clean { .. } => {}
             Scan::TornTail { end: at, what } | Scan::Damaged { at, what } => {
-                return Err(damaged(path, at as u64, what));
+                return Err(damaged(&path, at as u64, what));
             }
         }
     }
-    let bytes = std::fs::read(newest).map_err(io("read", newest))?;
+    let bytes = std::fs::read(&newest).map_err(io("read", &newest))?;
     match journal::scan(&bytes, &identity.seal, &mut last) {
-        Scan::Clean { .. } => Ok(Mended::default()),
-        Scan::Damaged { at, what } => Err(damaged(newest, at as u64, what)),
-        Scan::TornTail { end, what } if was_closed => Err(damaged(newest, end as u64, what)),
+        Scan::Clean { .. } => Ok(None),
+        Scan::Damaged { at, what } => Err(damaged(&newest, at as u64, what)),
+        Scan::TornTail { end, what } if was_closed => Err(damaged(&newest, end as u64, what)),
         Scan::TornTail { end, .. } => {
-            let file = OpenOptions::new().write(true).open(newest);
-            file.and_then(|file| {
-                file.set_len(end as u64)?;
-                file.sync_all()
-            })
-            .map_err(io("cut", newest))?;
             let written = bytes.iter().rposition(|byte| *byte != 0);
-            let written = written.map_or(0, |place| place + 1);
-            Ok(Mended {
-                cut_bytes: (written - end) as u64,
-            })
+            Ok(Some(Torn {
+                journal: newest,
+                end: end as u64,
+                written: written.map_or(0, |place| place as u64 + 1),
+            }))
         }
     }
 }
 
+/// Cuts a torn tail off the newest journal.
+fn mend_journals(
+    store: &Path,
+    identity: &Identity,
+    was_closed: bool,
+) -> Result<Mended, OpenError> {
+    let Some(torn) = read_journals(store, identity, was_closed)? else {
+        return Ok(Mended::default());
+    };
+    let file = OpenOptions::new().write(true).open(&torn.journal);
+    file.and_then(|file| {
+        file.set_len(torn.end)?;
+        file.sync_all()
+    })
+    .map_err(io("cut", &torn.journal))?;
+    Ok(Mended {
+        cut_bytes: torn.written - torn.end,
+    })
+}
+
 /// The journals, oldest first.
-fn journals(store: &Path) -> Result<Vec<PathBuf>, OpenError> {
+pub(crate) fn journals(store: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let mut found = Vec::new();
     for child in std::fs::read_dir(store).map_err(io("list", store))? {
         let path = child.map_err(io("list", store))?.path();
@@ -166,4 +200,4 @@ fn journals(store: &Path) -> Result<Vec<PathBuf>, OpenError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,11 +13,11 @@ use super::*;
 use crate::{FatalHook, OpenOptions};
 
 /// Commits of the recorded store. Its first batch is the one of the creation.
-const COMMITS: usize = 6;
+pub(crate) const COMMITS: usize = 6;
 
 /// A store as `kill -9` leaves it.
-struct Recorded {
-    dir: TempDir,
+pub(crate) struct Recorded {
+    pub(crate) dir: TempDir,
 }
 
 fn key(number: usize) -> Key {
@@ -47,7 +47,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl Recorded {
-    async fn new() -> Recorded {
+    pub(crate) async fn new() -> Recorded {
         let source = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(source.path(), &options())
             .await
@@ -76,7 +76,7 @@ impl Recorded {
         super::super::store_path(self.dir.path())
     }
 
-    fn journal(&self) -> std::path::PathBuf {
+    pub(crate) fn journal(&self) -> std::path::PathBuf {
         self.store().join("0.jnl")
     }
 
@@ -85,7 +85,7 @@ impl Recorded {
     }
 
     /// The journal without the zeros behind it, and where its batches end.
-    fn batches(&self) -> (Vec<u8>, Vec<usize>) {
+    pub(crate) fn batches(&self) -> (Vec<u8>, Vec<usize>) {
         let mut bytes = std::fs::read(self.journal()).unwrap();
         let Scan::Clean { end } = scan(&bytes, &self.seal(), &mut None) else {
             panic!("a recorded journal is whole");
@@ -103,16 +103,16 @@ impl Recorded {
         (bytes, ends)
     }
 
-    fn write(&self, journal: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, journal: &str, bytes: &[u8]) {
         std::fs::write(self.store().join(journal), bytes).unwrap();
     }
 
-    async fn open(&self) -> Result<EmbeddedStore, OpenError> {
+    pub(crate) async fn open(&self) -> Result<EmbeddedStore, OpenError> {
         EmbeddedStore::open(self.dir.path(), &options()).await
     }
 
     /// Opens it and counts its commits, of which each has to be whole.
-    async fn commits(&self) -> usize {
+    pub(crate) async fn commits(&self) -> usize {
         let store = self.open().await.unwrap();
         let mut found = 0;
         for number in 0..COMMITS {
