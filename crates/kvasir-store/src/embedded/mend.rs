@@ -163,11 +163,7 @@ fn read_journals(
 }
 
 /// Cuts a torn tail off the newest journal.
-fn mend_journals(
-    store: &Path,
-    identity: &Identity,
-    was_closed: bool,
-) -> Result<Mended, OpenError> {
+fn mend_journals(store: &Path, identity: &Identity, was_closed: bool) -> Result<Mended, OpenError> {
     let Some(torn) = read_journals(store, identity, was_closed)? else {
         return Ok(Mended::default());
     };
