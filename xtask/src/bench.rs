@@ -229,7 +229,6 @@ impl Bench {
         }
         let per_second = requests as f64 / began.elapsed().as_secs_f64();
         Ok(Done {
-            requests,
             per_second,
             ..Done::default()
         })
@@ -317,7 +316,6 @@ async fn commits(store: &Arc<dyn Store>, tasks: usize, time: Duration) -> Result
     }
     let per_second = requests as f64 / began.elapsed().as_secs_f64();
     Ok(Done {
-        requests,
         per_second,
         ..Done::default()
     })

@@ -1,6 +1,6 @@
 //! Rules of the workspace that neither the compiler nor clippy can check.
 //!
-//! Who may import whom (`docs/ARCHITECTURE.md` draws it), that dialects and backends do not know
+//! Who may import whom (`ARCHITECTURE.md` draws it), that dialects and backends do not know
 //! their siblings, that nothing unfinished or bound to one machine is committed.
 
 use std::fs;

@@ -21,6 +21,11 @@
 //! server.restart().await;
 //! # }
 //! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, run on real clocks and read their own environment"
+)]
 
 pub mod conformance;
 pub mod crash;

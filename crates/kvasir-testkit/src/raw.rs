@@ -238,7 +238,7 @@ mod tests {
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
-            stream.read(&mut request).await.unwrap();
+            let _sent = stream.read(&mut request).await.unwrap();
             stream.write_all(answer).await.unwrap();
         });
         addr

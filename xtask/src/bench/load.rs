@@ -18,8 +18,6 @@ pub(crate) type MakeRequest = Arc<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
 /// What one run of load did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
-    /// Answers with status 200.
-    pub(crate) requests: u64,
     /// Answers per second.
     pub(crate) per_second: f64,
     /// Median time of one request, in microseconds.
@@ -67,7 +65,6 @@ pub(crate) async fn run(
     times.sort_unstable();
     let at = |share: f64| u64::from(times[((times.len() - 1) as f64 * share) as usize]);
     Ok(Done {
-        requests: times.len() as u64,
         per_second: times.len() as f64 / elapsed,
         p50_micros: at(0.5),
         p99_micros: at(0.99),

@@ -12,8 +12,6 @@ pub(crate) struct Process {
     child: Child,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
-    /// The other addresses and words of its ready line.
-    pub(crate) ready: String,
 }
 
 impl Process {
@@ -35,7 +33,7 @@ impl Process {
             .split([' ', '=', ','])
             .find_map(|word| word.parse().ok())
             .with_context(|| format!("no address in {ready:?}"))?;
-        Ok(Process { child, addr, ready })
+        Ok(Process { child, addr })
     }
 
     /// Kvasir on a data folder, one plain port.

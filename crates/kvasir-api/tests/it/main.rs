@@ -1,5 +1,6 @@
 //! Integration tests of the dialects: requests into a [`support::App`], answers compared with the
 //! contracts.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod accounts;
 mod classworks;
