@@ -2,6 +2,8 @@
 //! contracts.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod accounts;
 mod classworks;
 mod deno;
