@@ -10,6 +10,10 @@ mod data;
 mod dev_issuer;
 mod health;
 pub(crate) mod output;
+mod copy;
+mod dev_issuer;
+mod import;
+mod offline;
 mod serve;
 pub(crate) mod settings;
 mod store;
@@ -48,6 +52,8 @@ enum Verb {
     Store(store::StoreVerbs),
     Config(config::ConfigVerbs),
     Health(health::Health),
+    Copy(copy::Copy),
+    Import(import::Import),
 }
 
 /// Runs the command with these arguments, the first of which is its own name.
@@ -98,6 +104,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Store(store)) => store.run(),
         Some(Verb::Config(config)) => config.run(of_verb),
         Some(Verb::Health(health)) => health.run(),
+        Some(Verb::Copy(copy)) => copy.run(),
+        Some(Verb::Import(import)) => import.run(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! module and `main.rs` reads the environment or the arguments.
 
 mod decode;
+pub mod kopano_db;
 pub mod layers;
 pub mod limits;
 pub mod mounts;
@@ -26,6 +27,7 @@ use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
 use crate::telemetry::logs::LogSettings;
+use kopano_db::KopanoDbSettings;
 use limits::LimitSettings;
 use mounts::MountSettings;
 use server::{MetricsSettings, ServerSettings, StoreSettings};
@@ -67,6 +69,8 @@ pub struct Config {
     pub kopano: kopano::Settings,
     /// `[rest]`: the REST dialect.
     pub rest: rest::Settings,
+    /// `[kopano_db]`: the original Kopano daemon's own database settings.
+    pub kopano_db: KopanoDbSettings,
     /// `[mount.NAME]`: which dialects are served where.
     pub mount: BTreeMap<String, MountSettings>,
 }

@@ -70,6 +70,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
         } else if let Some(error) = error.downcast_ref::<kvasir_store::OpenError>() {
             match error.exit_code() {
                 2 => Exit::Usage,
+                4 => Exit::Denied,
                 6 => Exit::Unreachable,
                 8 => Exit::Damaged,
                 _ => Exit::Failed,

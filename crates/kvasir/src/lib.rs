@@ -11,6 +11,7 @@ pub mod config;
 pub mod exit;
 pub mod listen;
 pub mod server_file;
+pub mod moving;
 pub mod telemetry;
 pub mod tls;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! Builds a server from its settings, one function per step:
 //! settings -> store -> dialects -> sites -> listeners.
 
+mod kopano_db;
 mod mounts;
 mod offline;
 mod stores;

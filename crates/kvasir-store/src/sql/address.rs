@@ -94,8 +94,11 @@ pub struct Address {
     pub space: u32,
     /// Most connections for reads; one more is used for writes.
     pub connections: usize,
-    /// Whether a scan holds one snapshot for all its pages; see `SqlSettings`.
+    /// Whether a scan holds one snapshot for all its pages. For copies: a slow reader then keeps
+    /// old rows on the database.
     pub snapshot_scans: bool,
+    /// Whether a MySQL server may be sent the password as it is, if it asks for that.
+    pub cleartext: bool,
 }
 
 /// Shows no password.
@@ -190,6 +193,7 @@ impl Address {
             space: 1,
             connections: CONNECTIONS_DEFAULT,
             snapshot_scans: false,
+            cleartext: false,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -237,10 +241,15 @@ impl Address {
                 "snapshot" => self.snapshot_scans = true,
                 _ => return refuse(format!("scan={value}: expected page or snapshot")),
             },
+            "cleartext" => match value {
+                "on" => self.cleartext = true,
+                "off" => self.cleartext = false,
+                _ => return refuse(format!("cleartext={value}: expected on or off")),
+            },
             _ => {
                 return refuse(format!(
                     "unknown option {name}, expected tls, tls_ca, reads, socket, space, \
-                     connections or scan"
+                     connections, scan or cleartext"
                 ));
             }
         }
@@ -343,13 +352,13 @@ mod tests {
     #[test]
     fn options_are_read_and_unknown_ones_refused() {
         let url = "postgresql://u:p@a,b/d?tls=verify-full&tls_ca=%2Fca.pem&reads=b,a&space=7\
-                   &connections=3&scan=snapshot";
+                   &connections=3&scan=snapshot&cleartext=on";
         let address = Address::parse(url).unwrap();
         assert_eq!(address.tls, Tls::VerifyFull);
         assert_eq!(address.tls_ca, Some("/ca.pem".into()));
         assert_eq!(address.read_servers, [tcp("b", 5432), tcp("a", 5432)]);
         assert_eq!((address.space, address.connections), (7, 3));
-        assert!(address.snapshot_scans);
+        assert!(address.snapshot_scans && address.cleartext);
 
         for (url, expected) in [
             ("mysql:x", "expected mysql://"),
@@ -371,6 +380,7 @@ mod tests {
             ("mysql://u@h/db?connections=0", "connections=0"),
             ("mysql://u@h/db?connections=257", "connections=257"),
             ("mysql://u@h/db?scan=all", "scan=all"),
+            ("mysql://u@h/db?cleartext=1", "cleartext=1"),
             ("mysql://u@h/db?ssl=1", "unknown option ssl"),
         ] {
             let text = Address::parse(url).unwrap_err().to_string();

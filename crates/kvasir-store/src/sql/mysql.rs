@@ -50,6 +50,7 @@ pub(super) async fn connect(address: &Address, server: &Server) -> Result<Box<dy
             Tls::VerifyCa => MySqlSslMode::VerifyCa,
             Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
         })
+        .enable_cleartext_plugin(address.cleartext)
         // Statements hold users' values.
         .disable_statement_logging();
     options = match server {

@@ -151,14 +151,13 @@ fn collect_range(
 }
 
 fn to_entry(row: &rusqlite::Row<'_>) -> Result<Entry> {
-    let blob = |column| {
-        let value = row.get_ref(column).map_err(read_failed)?;
-        value
-            .as_blob()
-            .map_err(|error| Error::Corrupt(format!("a column is no blob: {error}")))
-    };
-    let key = Key::new(blob(0)?.to_vec());
-    let entry = record::decode(&key, blob(1)?)?;
+    let key = row.get_ref(0).map_err(read_failed)?.as_blob();
+    let key = key.map_err(|error| Error::Corrupt(format!("a key is no blob: {error}")))?;
+    let key = Key::new(key.to_vec());
+    let record = row.get_ref(1).map_err(read_failed)?.as_blob();
+    let record = record
+        .map_err(|error| Error::Corrupt(format!("the record of {key:?} is no blob: {error}")))?;
+    let entry = record::decode(&key, record)?;
     let expires_at: Option<i64> = row.get(2).map_err(read_failed)?;
     if entry.expires_at.map(|at| at.0) != expires_at {
         return Err(Error::Corrupt(format!(

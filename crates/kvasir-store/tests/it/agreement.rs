@@ -31,3 +31,9 @@ fn mariadb_agrees_with_memory() {
 fn postgres_agrees_with_memory() {
     agree(6, beds::postgres, beds::memory);
 }
+
+#[cfg(feature = "sql")]
+#[test]
+fn galera_agrees_with_memory() {
+    agree(3, beds::galera, beds::memory);
+}

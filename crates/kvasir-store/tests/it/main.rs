@@ -14,3 +14,4 @@ mod faults;
 #[cfg(feature = "embedded")]
 mod full_disk;
 mod histories;
+mod opening;

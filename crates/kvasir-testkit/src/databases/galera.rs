@@ -2,11 +2,12 @@
 
 use std::io;
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::mariadb::{self, USER_SQL};
-use super::{Process, Programs, free_port, fresh_name, scratch};
+use super::{Process, Programs, free_port, fresh_name, run, scratch};
 
 /// How many nodes: the smallest cluster that survives the loss of one.
 const NODES: usize = 3;
@@ -47,9 +48,12 @@ impl Galera {
             return Ok(None);
         };
         let dir = scratch("kvasir-galera-")?;
-        for node in 0..NODES {
-            // A folder with system tables of its own lets every node start; joining replaces them.
-            mariadb::install(&programs, &dir.path().join(data_dir(node)))?;
+        // Every node starts with system tables; joining replaces them.
+        let first = dir.path().join(data_dir(0));
+        mariadb::install(&programs, &first)?;
+        for node in 1..NODES {
+            let other = dir.path().join(data_dir(node));
+            run(Command::new("cp").arg("-a").arg(&first).arg(&other))?;
         }
         let ports = std::array::from_fn(|_| Ports {
             sql: free_port(),
@@ -126,6 +130,7 @@ impl Galera {
                 self.programs.path(PROVIDER).display()
             ))
             .arg("--wsrep-cluster-address=gcomm://")
+            .args(["--binlog-format=ROW", "--innodb-autoinc-lock-mode=2"])
             .arg("--wsrep-recover")
             .output()?;
         let text = String::from_utf8_lossy(&output.stderr);

@@ -121,8 +121,12 @@ pub(super) const USER_SQL: &str =
 /// Creates the system tables below `data`.
 pub(super) fn install(programs: &Programs, data: &Path) -> io::Result<()> {
     let mut command = programs.command(INSTALL);
+    command.arg("--no-defaults");
+    if let Some(dir) = data.parent() {
+        // Away from those who tidy up the system's folder.
+        command.arg(format!("--tmpdir={}", dir.display()));
+    }
     command
-        .arg("--no-defaults")
         .arg(format!("--basedir={}", programs.path("usr").display()))
         .arg(format!("--datadir={}", data.display()))
         .arg("--auth-root-authentication-method=normal")
@@ -162,6 +166,7 @@ pub(super) fn server_command(programs: &Programs, dir: &Path, data: &str, port: 
             "--pid-file={}",
             dir.join(format!("{port}.pid")).display()
         ))
+        .arg(format!("--tmpdir={}", dir.display()))
         .arg(format!("--port={port}"))
         .args([
             "--bind-address=127.0.0.1",

@@ -91,7 +91,9 @@ impl Postgres {
         as_server_user(&mut command);
         let mut process = Process::start(command, self.dir.path().join("server.log"))?;
         let (programs, port) = (self.programs.clone(), self.port);
-        process.wait_until("PostgreSQL", || sql(&programs, port, "SELECT 1").is_ok())?;
+        process.wait_until("PostgreSQL", || {
+            sql(&programs, port, "postgres", "SELECT 1").is_ok()
+        })?;
         self.process = Some(process);
         Ok(())
     }
@@ -128,7 +130,7 @@ impl Postgres {
     ///
     /// The text of the client program.
     pub fn admin(&self, statements: &str) -> io::Result<String> {
-        sql(&self.programs, self.port, statements)
+        sql(&self.programs, self.port, "postgres", statements)
     }
 }
 
@@ -146,16 +148,16 @@ fn program(name: &str) -> String {
 }
 
 /// Like [`sql`], with the programs found again.
-pub(super) fn run_sql(port: u16, statements: &str) -> io::Result<String> {
+pub(super) fn run_sql(port: u16, database: &str, statements: &str) -> io::Result<String> {
     let missing = || io::Error::other("the client program is gone");
     let programs = Programs::find(&[&program("psql")]).ok_or_else(missing)?;
-    sql(&programs, port, statements)
+    sql(&programs, port, database, statements)
 }
 
-fn sql(programs: &Programs, port: u16, statements: &str) -> io::Result<String> {
+fn sql(programs: &Programs, port: u16, database: &str, statements: &str) -> io::Result<String> {
     run(programs
         .command(&program("psql"))
-        .args(["-h", "127.0.0.1", "-U", "kv", "-d", "postgres", "-At", "-p"])
+        .args(["-h", "127.0.0.1", "-U", "kv", "-d", database, "-At", "-p"])
         .arg(port.to_string())
         .args(["-c", statements]))
 }

@@ -131,15 +131,26 @@ impl Shared {
         format!("{}{name}", self.base)
     }
 
-    /// Runs a statement as the administrator and returns what it prints.
+    /// Runs statements as the administrator and returns what they print.
     ///
     /// # Errors
     ///
     /// The text of the client program.
-    pub fn run(&self, statement: &str) -> io::Result<String> {
+    pub fn run(&self, statements: &str) -> io::Result<String> {
+        ask(&self.admin, statements)
+    }
+
+    /// Like [`Shared::run`], in a database of a name that [`Shared::fresh_url`] gave.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::run`].
+    pub fn run_in(&self, database: &str, statements: &str) -> io::Result<String> {
         match self.admin {
-            Admin::MariaDb(port) => super::mariadb::run_sql(port, statement),
-            Admin::Postgres(port) => super::postgres::run_sql(port, statement),
+            Admin::MariaDb(port) => {
+                super::mariadb::run_sql(port, &format!("USE {database}; {statements}"))
+            }
+            Admin::Postgres(port) => super::postgres::run_sql(port, database, statements),
         }
     }
 }
@@ -166,7 +177,7 @@ fn try_find_or_start(
     let address = home.join("address");
     if let Ok(text) = fs::read_to_string(&address)
         && let Some((base, admin)) = parse_address(&text)
-        && ask(&admin).is_ok()
+        && ask(&admin, "SELECT 1").is_ok()
     {
         return Ok(Some(Shared {
             base,
@@ -202,10 +213,10 @@ fn parse_address(text: &str) -> Option<(String, Admin)> {
     Some((words.next()?.to_owned(), admin))
 }
 
-fn ask(admin: &Admin) -> io::Result<String> {
+fn ask(admin: &Admin, statements: &str) -> io::Result<String> {
     match admin {
-        Admin::MariaDb(port) => super::mariadb::run_sql(*port, "SELECT 1"),
-        Admin::Postgres(port) => super::postgres::run_sql(*port, "SELECT 1"),
+        Admin::MariaDb(port) => super::mariadb::run_sql(*port, statements),
+        Admin::Postgres(port) => super::postgres::run_sql(*port, "postgres", statements),
     }
 }
 

@@ -12,6 +12,7 @@ use super::ConfigError;
 const SECRETS: &[&str] = &[
     "accounts.jwt_secret",
     "classworks.site_key",
+    "kopano_db.datasource",
     "store.url",
     "mount.*.store",
 ];

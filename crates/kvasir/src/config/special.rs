@@ -18,6 +18,9 @@ pub const VARIABLES: &[Alias] = &[
     alias("JWT_SECRET", "accounts.jwt_secret"),
     alias("SITE_KEY", "classworks.site_key"),
     alias("OIDC_ISSUER_IDENTIFIER", "kopano.issuer"),
+    alias("KOPANO_KVS_DB_DRIVER", "kopano_db.driver"),
+    alias("KOPANO_KVS_DB_DATASOURCE", "kopano_db.datasource"),
+    alias("KOPANO_KVS_DB_MIGRATIONS", "kopano_db.migrations"),
     alias("KOPANO_KVS_ALLOW_CORS", "kopano.allow_cors"),
     alias("KOPANO_KVS_REQUIRED_SCOPES", "kopano.required_scopes"),
 ];

@@ -8,7 +8,7 @@ use anyhow::Context;
 use kvasir_api::{Ctx, Dialect, accounts, admin, classworks, deno, edgekv, kopano, rest};
 use kvasir_kv::KeyspaceName;
 
-use super::Shared;
+use super::{Shared, kopano_db};
 use crate::config::Config;
 use crate::config::mounts::MountSettings;
 use crate::exit::Failure;
@@ -51,10 +51,18 @@ pub(super) struct Mounted {
 pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mounted>, Failure> {
     let mut stores = super::stores::Stores::new(shared);
     let mut mounts = Vec::new();
-    for (name, settings) in in_order(&config.mount) {
+    for (name, mut settings) in in_order(&config.mount) {
         let usual = usual_of(&name, &settings)?;
         if !settings.enabled {
             continue;
+        }
+        // The original's settings are about the mount of the original's name.
+        let place = match name.as_str() {
+            "kopano" if settings.store.is_none() => kopano_db::place(&config.kopano_db)?,
+            _ => None,
+        };
+        if let Some(place) = &place {
+            settings.store = Some(place.store_url.clone());
         }
         let path = match &settings.path {
             Some(path) => checked_path(&name, path)?,
@@ -69,6 +77,11 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
         };
         let keyspace: KeyspaceName = keyspace.with_context(|| format!("mount.{name}.keyspace"))?;
         let store = stores.of(&name, &settings).await?;
+        if let Some(place) = place {
+            place
+                .take_over(shared, store.clone(), keyspace.clone())
+                .await?;
+        }
         let ctx = shared.ctx(usual.dialect, path, store, keyspace);
         mounts.push(Mounted {
             dialect: dialect(

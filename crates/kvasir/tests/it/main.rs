@@ -1,0 +1,3 @@
+//! Tests of the binary's library.
+
+mod moving;
