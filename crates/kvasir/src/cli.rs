@@ -6,14 +6,14 @@
 pub(crate) mod admin;
 pub(crate) mod client;
 mod config;
+mod copy;
 mod data;
 mod dev_issuer;
-mod health;
-pub(crate) mod output;
-mod copy;
 mod dev_issuer;
+mod health;
 mod import;
 mod offline;
+pub(crate) mod output;
 mod serve;
 pub(crate) mod settings;
 mod store;
