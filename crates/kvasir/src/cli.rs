@@ -9,7 +9,6 @@ mod config;
 mod copy;
 mod data;
 mod dev_issuer;
-mod dev_issuer;
 mod health;
 mod import;
 mod offline;
