@@ -5,6 +5,7 @@
 //! - [`script`] runs generated operations on a backend and `memory`, [`crowd`] many clients at once.
 //! - [`crash`] kills real stores while clients write, [`sim`] is an engine with planted faults that
 //!   proves the judge.
+//! - [`fuzz`] is the short form of fuzzing, [`effort`] how much of all this a run does.
 //! - [`server`] starts the real `kvasir` binary, [`raw`] speaks broken HTTP to it, [`oidc`] is an
 //!   identity provider, [`wait`] bounds every wait.
 //!
@@ -32,6 +33,7 @@ pub mod crash;
 pub mod crowd;
 pub mod databases;
 pub mod effort;
+pub mod fuzz;
 pub mod history;
 pub mod model;
 pub mod oidc;

@@ -7,6 +7,7 @@ mod accounts;
 mod classworks;
 mod deno;
 mod edgekv;
+mod fuzz;
 mod kopano;
 mod support;
 
