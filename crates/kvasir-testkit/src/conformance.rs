@@ -12,6 +12,11 @@
 //! What two backends could read differently belongs here, and what one backend does in its own way
 //! does not.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests, only not in a test target"
+)]
+
 pub mod changes;
 pub mod close;
 pub mod commits;

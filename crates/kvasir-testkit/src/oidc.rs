@@ -19,6 +19,8 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use kvasir_kv::Clock;
+use kvasir_store::SystemClock;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -180,7 +182,7 @@ impl Issuer {
     /// Claims of a good access token of Konnect: issued now, valid for an hour, with the scope
     /// `kopano/kvs`. Change members to make bad ones.
     pub fn access_claims(&self, user: &str, client: &str) -> Value {
-        let now = jiff::Timestamp::now().as_second();
+        let now = SystemClock.now().0 / 1_000;
         json!({
             "iss": self.url(),
             "sub": format!("sub-of-{user}"),

@@ -7,12 +7,13 @@ use kvasir_testkit::crash::{Plan, engine};
 /// Kills of a plain run; `KVASIR_TEST_EFFORT` multiplies them.
 const KILLS: u32 = 8;
 
+#[allow(clippy::print_stdout, reason = "shown with --nocapture")]
 async fn survive(scheme: &str) {
     let writer = Path::new(env!("CARGO_BIN_EXE_kvasir-crash-writer"));
     let mut plan = Plan::from_env(KILLS);
     let (mut commits, mut recovered, mut vanished) = (0, 0, 0);
     while let Some((seed, kills)) = plan.next_story() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("{scheme}:{}", folder.path().join("store").display());
         let history = engine::story(writer, &url, seed, kills).await;
         let report = plan.judge(&history);
