@@ -1,3 +1,4 @@
 //! Tests of the binary's library.
 
+mod crash;
 mod moving;
