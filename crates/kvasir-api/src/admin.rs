@@ -7,6 +7,8 @@ pub mod databases;
 mod entries;
 pub mod health;
 pub mod tokens;
+mod edgekv;
+mod tokens;
 
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
@@ -88,6 +90,8 @@ impl Dialect for Admin {
             .merge(entries::routes());
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes);
+        let base = format!("{}{API}", self.ctx.base);
+        let routes = tokens::routes(&base).merge(edgekv::routes(&base));
         finish(routes.with_state(self.ctx.clone()))
     }
 

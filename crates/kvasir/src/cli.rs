@@ -9,6 +9,7 @@ mod config;
 mod copy;
 mod data;
 mod dev_issuer;
+mod edgekv;
 mod health;
 mod import;
 mod offline;
@@ -49,6 +50,8 @@ enum Verb {
     Watch(data::Watch),
     Token(token::Tokens),
     Store(store::StoreVerbs),
+    #[command(name = "edgekv")]
+    EdgeKv(edgekv::EdgeKv),
     Config(config::ConfigVerbs),
     Health(health::Health),
     Copy(copy::Copy),
@@ -101,6 +104,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Watch(watch)) => watch.run(),
         Some(Verb::Token(token)) => token.run(),
         Some(Verb::Store(store)) => store.run(),
+        Some(Verb::EdgeKv(edgekv)) => edgekv.run(),
         Some(Verb::Config(config)) => config.run(of_verb),
         Some(Verb::Health(health)) => health.run(),
         Some(Verb::Copy(copy)) => copy.run(),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use kvasir_api::{Ctx, Site, context};
+use kvasir_auth::edgegrid::Clients;
 use kvasir_auth::{Access, Passwords};
 use kvasir_kv::{Clock, Keyspace, KeyspaceName, Store};
 use kvasir_store::{OpenOptions, StoreMetrics, SystemClock};
@@ -47,6 +48,8 @@ pub struct Server {
     pub first_token: Option<SecretString>,
     /// The certificate of the local authority, if the TLS listeners show one of it.
     pub authority_file: Option<PathBuf>,
+    /// The credential for EdgeKV's administration API, if that is served.
+    pub edgerc_file: Option<PathBuf>,
     listeners: Listeners,
     shared: Shared,
     _server_file: Left,
@@ -92,6 +95,7 @@ impl Server {
         let (http, https) = (addrs(&sockets.clear), addrs(&sockets.encrypted));
         let token = shared.access.make_process_token()?;
         let server_file = ServerFile::leave(&config.server.data, &urls(&http, &https), &token)?;
+        let edgerc_file = shared.leave_edgerc(config, &https, &http).await?;
         let authority_file = tls.as_ref().and_then(Certificates::authority_file);
         let listeners = shared.listen(config, sockets, mounts, registry, tls)?;
         Ok(Server {
@@ -99,6 +103,7 @@ impl Server {
             https,
             first_token,
             authority_file,
+            edgerc_file,
             _server_file: server_file,
             listeners,
             shared,
@@ -253,6 +258,27 @@ impl Shared {
             ));
         }
         Ok(self.access.bootstrap().await?)
+    }
+
+    /// Makes sure that EdgeKV's clients find a credential, if EdgeKV is served.
+    async fn leave_edgerc(
+        &self,
+        config: &Config,
+        https: &[SocketAddr],
+        http: &[SocketAddr],
+    ) -> anyhow::Result<Option<PathBuf>> {
+        let is_served = config.mount.get("edgekv").is_none_or(|mount| mount.enabled);
+        let addresses = urls(http, https);
+        // Those with TLS come last, and the clients insist on it.
+        let url = addresses.iter().find(|url| url.starts_with("https:"));
+        let Some(url) = url.or(addresses.first()).filter(|_| is_served) else {
+            return Ok(None);
+        };
+        let host = url.split_once("://").map_or("", |(_, host)| host);
+        let system = Keyspace::new(self.store.clone(), KeyspaceName::system());
+        let clients = Clients::new(system, self.clock.clone());
+        let file = crate::edgerc::leave(&config.server.data, host, &clients).await?;
+        Ok(Some(file))
     }
 
     /// Options for the store of a single mount. It counts for itself.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kvasir_kv::{
-    AtomicWrite, Check, Entry, Key, KeyRange, Mutation, Outcome, Part, RangeRead, SnapshotRead,
+    AtomicWrite, Entry, Key, KeyRange, Mutation, Outcome, Part, RangeRead, SnapshotRead,
 };
 
 use super::database::{Database, TRIES};
@@ -35,8 +35,6 @@ pub(super) struct ItemWrite {
     pub(super) group: String,
     pub(super) item: String,
     pub(super) value: ItemValue,
-    /// Ends it before the namespace's retention does.
-    pub(super) lifetime_ms: Option<i64>,
 }
 
 impl Database {
@@ -62,33 +60,25 @@ impl Database {
         window_ms > 0 && self.now().0 < entry.versionstamp.time().0.saturating_add(window_ms)
     }
 
-    /// Writes items, all or none.
+    /// Writes an item.
     ///
     /// # Errors
     ///
     /// 400 `EKV_9000` if the namespace is not there.
-    pub(super) async fn upsert(&self, realm: &Realm, items: &[ItemWrite]) -> Result<(), ApiError> {
+    pub(super) async fn upsert(&self, realm: &Realm, write: &ItemWrite) -> Result<(), ApiError> {
         self.commit_in(realm, |namespace| {
             let now = self.now();
             let retention = match realm.sandbox {
                 None => namespace.expiry(now),
                 Some(_) => now.checked_add_ms(SANDBOX_RETENTION_MS),
             };
-            let expiry = |own: Option<i64>| {
-                let own = own.and_then(|ms| now.checked_add_ms(ms));
-                match (retention, own) {
-                    (Some(retention), Some(own)) => Some(retention.min(own)),
-                    (retention, own) => retention.or(own),
-                }
-            };
-            let mutation = |write: &ItemWrite| Mutation::Set {
+            vec![Mutation::Set {
                 key: realm.item(&write.group, &write.item),
                 value: write.value.value.clone(),
-                expires_at: expiry(write.lifetime_ms),
+                expires_at: retention,
                 meta: write.value.meta.clone(),
                 keep_created: false,
-            };
-            items.iter().map(mutation).collect()
+            }]
         })
         .await
     }
@@ -136,31 +126,16 @@ impl Database {
         namespace: &Namespace,
         mutations: Vec<Mutation>,
     ) -> Result<bool, ApiError> {
-        let stored = |key: &Key| self.items().stored_key(key);
-        let mutations = mutations.into_iter().map(|mutation| match mutation {
-            Mutation::Set {
-                key,
-                value,
-                expires_at,
-                meta,
-                keep_created,
-            } => Mutation::Set {
-                key: stored(&key),
-                value,
-                expires_at,
-                meta,
-                keep_created,
-            },
-            other => Mutation::delete(stored(other.key())),
-        });
+        let check =
+            AtomicWrite::new().check(namespace.entry.key.clone(), namespace.entry.versionstamp);
         let write = AtomicWrite {
-            checks: vec![Check {
-                key: self.system().stored_key(&namespace.entry.key),
-                versionstamp: Some(namespace.entry.versionstamp),
-            }],
-            mutations: mutations.collect(),
-            report_existed: false,
+            mutations,
+            ..AtomicWrite::new()
         };
+        let write = self
+            .system()
+            .stored_write(check)?
+            .and(self.items().stored_write(write)?);
         let outcome = self.items().store().commit(write).await?;
         Ok(matches!(outcome, Outcome::Committed(_)))
     }

@@ -104,9 +104,14 @@ impl Client {
         &self.base
     }
 
+    /// A request for a path with its query that shows no token.
+    pub(crate) fn bare_request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
     /// A request for a path with its query.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
+        let request = self.bare_request(method, path);
         match &self.token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,

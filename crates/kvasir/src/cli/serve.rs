@@ -104,6 +104,9 @@ fn announce(server: &Server) {
             file.display()
         );
     }
+    if let Some(file) = &server.edgerc_file {
+        println!("\n  EdgeKV takes the credential in {}", file.display());
+    }
     println!(
         "\n  Address   {base}\n  Console   {base}/_/\n\nTry:\n  \
          curl -X PUT {base}/kv/hello -H 'Content-Type: application/json' -d '{{\"value\": \"world\"}}'\n  \

@@ -78,9 +78,8 @@ pub(super) async fn write_in(
         group: path.group.clone(),
         item: path.item.clone(),
         value,
-        lifetime_ms: None,
     };
-    database.upsert(realm, &[write]).await?;
+    database.upsert(realm, &write).await?;
     let constants = database.require(StatusCode::NOT_FOUND).await?;
     Ok(wire::text(format!(
         "Item was upserted in KV store with database {}, namespace {}, group {}, and key {}.",
