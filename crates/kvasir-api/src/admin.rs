@@ -5,9 +5,9 @@
 
 pub mod databases;
 mod entries;
+mod edgekv;
 pub mod health;
 pub mod tokens;
-mod edgekv;
 mod tokens;
 
 use axum::Router;
