@@ -6,9 +6,9 @@
 pub mod databases;
 mod entries;
 mod edgekv;
+pub mod edgekv;
 pub mod health;
 pub mod tokens;
-mod tokens;
 
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
@@ -56,6 +56,9 @@ pub struct Admin {
         databases::list,
         databases::create,
         databases::forget,
+        edgekv::create,
+        edgekv::list,
+        edgekv::revoke,
         health::health
     )
 )]
@@ -88,10 +91,11 @@ impl Dialect for Admin {
             .route("/databases/{name}", delete(databases::forget))
             .route("/health", get(health::health))
             .merge(entries::routes());
+            .route("/edgekv/clients", get(edgekv::list).post(edgekv::create))
+            .route("/edgekv/clients/{client_token}", delete(edgekv::revoke))
+            .route("/health", get(health::health));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes);
-        let base = format!("{}{API}", self.ctx.base);
-        let routes = tokens::routes(&base).merge(edgekv::routes(&base));
         finish(routes.with_state(self.ctx.clone()))
     }
 

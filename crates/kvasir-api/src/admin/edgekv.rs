@@ -1,96 +1,115 @@
 //! `/edgekv/clients`: EdgeGrid credentials for EdgeKV's administration API.
 
-use axum::Router;
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use kvasir_auth::edgegrid::{ClientSummary, Clients};
 use secrecy::ExposeSecret;
-use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{json_answer, require_admin};
-use crate::body;
-use crate::context::{Caller, Ctx};
+use crate::context::Ctx;
 use crate::error::ApiError;
+use crate::time::rfc3339;
 
-/// Largest body, in bytes.
-const BODY_BYTES_MAX: usize = 4 * 1024;
-
-pub(super) fn routes(base: &str) -> Router<Ctx> {
-    Router::new()
-        .route(&format!("{base}/edgekv/clients"), get(list).post(create))
-        .route(
-            &format!("{base}/edgekv/clients/{{client_token}}"),
-            delete(revoke),
-        )
-}
+use super::{Administrator, Body, ok};
 
 /// A new credential.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+pub struct NewClient {
+    /// What people call it, 1 to 100 bytes.
     name: String,
+}
+
+/// A credential with its secret, which is in no later answer.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeClient {
+    name: String,
+    client_token: String,
+    access_token: String,
+    client_secret: String,
+    created_at: String,
+}
+
+/// A credential as lists show it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientInfo {
+    name: String,
+    client_token: String,
+    created_at: String,
+    revoked: bool,
+}
+
+impl From<ClientSummary> for ClientInfo {
+    fn from(client: ClientSummary) -> Self {
+        ClientInfo {
+            name: client.name,
+            client_token: client.client_token,
+            created_at: rfc3339(kvasir_kv::UnixMillis(client.created_at_ms)),
+            revoked: client.revoked,
+        }
+    }
 }
 
 fn clients(ctx: &Ctx) -> Clients {
     Clients::new(ctx.system.clone(), ctx.clock.clone())
 }
 
-/// `POST /edgekv/clients`: makes a credential. Its secret is in this answer and nowhere else.
-async fn create(
+/// `POST /_/api/v1/edgekv/clients`: makes a credential.
+#[utoipa::path(
+    post, path = "/_/api/v1/edgekv/clients", tag = "admin", request_body = NewClient,
+    responses((status = 201, description = "the credential and its secret", body = MadeClient))
+)]
+pub(super) async fn create(
     State(ctx): State<Ctx>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
+    _administrator: Administrator,
+    Body(new): Body<NewClient>,
 ) -> Result<Response, ApiError> {
-    require_admin(&ctx, &caller)?;
-    let body = body::read(&headers, body, BODY_BYTES_MAX).await?;
-    let create: Create = serde_json::from_slice(&body).map_err(|error| {
-        ApiError::bad_request(format!("the body is not as it must be: {error}"))
-    })?;
-    let client = clients(&ctx).create(&create.name).await?;
-    let answer = json!({
-        "name": client.name,
-        "clientToken": client.client_token,
-        "accessToken": client.access_token,
-        "clientSecret": client.secret.as_ref().map(ExposeSecret::expose_secret),
-        "createdAt": client.created_at.0,
-    });
+    let client = clients(&ctx).create(&new.name).await?;
+    let secret = client.secret.as_ref().map(ExposeSecret::expose_secret);
+    let made = MadeClient {
+        name: client.name.clone(),
+        client_token: client.client_token.clone(),
+        access_token: client.access_token.clone(),
+        client_secret: secret.unwrap_or_default().to_owned(),
+        created_at: rfc3339(client.created_at),
+    };
     let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, no_store, json_answer(&answer)).into_response())
+    Ok((StatusCode::CREATED, no_store, ok(made)).into_response())
 }
 
-/// `GET /edgekv/clients`: all credentials, without their secrets.
-async fn list(State(ctx): State<Ctx>, caller: Caller) -> Result<Response, ApiError> {
-    require_admin(&ctx, &caller)?;
-    let found = clients(&ctx).list().await?;
-    let found: Vec<Json> = found.iter().map(shown).collect();
-    Ok(json_answer(&json!({ "clients": found })))
-}
-
-/// `DELETE /edgekv/clients/{client_token}`: ends a credential for ever, effective at once.
-async fn revoke(
+/// `GET /_/api/v1/edgekv/clients`: all credentials, without their secrets.
+#[utoipa::path(
+    get, path = "/_/api/v1/edgekv/clients", tag = "admin",
+    responses((status = 200, description = "`{\"clients\": [...]}`", body = [ClientInfo]))
+)]
+pub(super) async fn list(
     State(ctx): State<Ctx>,
-    caller: Caller,
+    _administrator: Administrator,
+) -> Result<Response, ApiError> {
+    let found = clients(&ctx).list().await?;
+    let found: Vec<ClientInfo> = found.into_iter().map(ClientInfo::from).collect();
+    Ok(ok(serde_json::json!({ "clients": found })))
+}
+
+/// `DELETE /_/api/v1/edgekv/clients/{client_token}`: ends a credential for ever, effective at once.
+#[utoipa::path(
+    delete, path = "/_/api/v1/edgekv/clients/{client_token}", tag = "admin",
+    params(("client_token" = String, Path, description = "which one")),
+    responses((status = 200, description = "it is revoked"), (status = 404, description = "there is none"))
+)]
+pub(super) async fn revoke(
+    State(ctx): State<Ctx>,
+    _administrator: Administrator,
     Path(client_token): Path<String>,
 ) -> Result<Response, ApiError> {
-    require_admin(&ctx, &caller)?;
     if !clients(&ctx).revoke(&client_token).await? {
         return Err(ApiError::not_found("there is no such client"));
     }
-    Ok(json_answer(
-        &json!({"clientToken": client_token, "revoked": true}),
+    Ok(ok(
+        serde_json::json!({"clientToken": client_token, "revoked": true}),
     ))
-}
-
-fn shown(client: &ClientSummary) -> Json {
-    json!({
-        "clientToken": client.client_token,
-        "name": client.name,
-        "createdAt": client.created_at_ms,
-        "revoked": client.revoked,
-    })
 }
