@@ -4,9 +4,8 @@
 //! gets 403 whatever it asks for. Failures are `application/problem+json`.
 
 pub mod databases;
-mod entries;
-mod edgekv;
 pub mod edgekv;
+mod entries;
 pub mod health;
 pub mod tokens;
 
@@ -89,11 +88,10 @@ impl Dialect for Admin {
             .route("/tokens/{id}", get(tokens::show).delete(tokens::revoke))
             .route("/databases", get(databases::list).post(databases::create))
             .route("/databases/{name}", delete(databases::forget))
-            .route("/health", get(health::health))
-            .merge(entries::routes());
             .route("/edgekv/clients", get(edgekv::list).post(edgekv::create))
             .route("/edgekv/clients/{client_token}", delete(edgekv::revoke))
-            .route("/health", get(health::health));
+            .route("/health", get(health::health))
+            .merge(entries::routes());
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes);
         finish(routes.with_state(self.ctx.clone()))
