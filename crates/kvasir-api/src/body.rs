@@ -72,32 +72,45 @@ pub async fn read(headers: &HeaderMap, body: Body, limit_bytes: usize) -> Result
     Ok(whole.freeze())
 }
 
-/// Refuses bodies that say they are something other than JSON. A body that says nothing is taken
-/// for JSON.
+/// Refuses bodies that say they are something other than JSON, or compressed: a small one could
+/// become huge. A body that says nothing is taken for JSON.
 ///
 /// # Errors
 ///
 /// 415.
 pub fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        let identity = HeaderValue::from_static("identity");
+        return Err(unsupported("the body must be sent without compression")
+            .with_header(header::ACCEPT_ENCODING, identity));
+    }
+    let content_type = headers.get(header::CONTENT_TYPE);
+    if content_type.is_none_or(|value| is_json(value.to_str().unwrap_or_default())) {
         return Ok(());
-    };
-    let text = value.to_str().unwrap_or_default();
-    let (kind, parameters) = text.split_once(';').unwrap_or((text, ""));
+    }
+    let json = HeaderValue::from_static("application/json");
+    Err(
+        unsupported("the body must be sent as application/json in UTF-8")
+            .with_header(header::ACCEPT, json),
+    )
+}
+
+fn is_json(content_type: &str) -> bool {
+    let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
     let charset = parameters.split(';').find_map(|parameter| {
         let (name, value) = parameter.trim().split_once('=')?;
         name.eq_ignore_ascii_case("charset")
             .then(|| value.trim_matches('"'))
     });
-    let is_json = kind.trim().eq_ignore_ascii_case("application/json");
-    if is_json && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8")) {
-        Ok(())
-    } else {
-        Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            "the body must be sent as application/json in UTF-8",
-        )
-        .with_header(header::ACCEPT, HeaderValue::from_static("application/json")))
-    }
+    kind.trim().eq_ignore_ascii_case("application/json")
+        && charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"))
+}
+
+fn unsupported(detail: &'static str) -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        detail,
+    )
 }

@@ -44,8 +44,8 @@ const REVOKE_TRIES: usize = 8;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessSettings {
-    /// Serve non-loopback addresses without any credential while no token is configured. Off unless
-    /// the operator says so.
+    /// Serve non-loopback addresses without any credential while no token is configured: everything
+    /// but administration. Off unless the operator says so.
     pub serve_openly: bool,
     /// How often one client may ask.
     pub rates: RateSettings,
@@ -236,7 +236,7 @@ impl Access {
         Ok(match approach {
             Approach::Loopback => Ok(Principal::local()),
             Approach::ForeignOrigin => Err(Denied::ForeignOrigin),
-            _ if self.settings.serve_openly => Ok(Principal::local()),
+            _ if self.settings.serve_openly => Ok(Principal::anyone()),
             Approach::ForeignHost => Err(Denied::ForeignHost),
             Approach::Public => Err(denied),
         })
@@ -293,7 +293,7 @@ impl Access {
     ///
     /// As [`kvasir_kv::Store::get`].
     pub async fn is_still_valid(&self, principal: &Principal) -> Result<bool> {
-        if principal.id() == Principal::local().id() {
+        if principal.is_without_credential() {
             return Ok(!self.is_configured().await?);
         }
         let Ok(id) = principal.id().parse() else {

@@ -214,6 +214,24 @@ impl Principal {
         LOCAL.clone()
     }
 
+    /// Whoever asks over the network while the operator serves it openly: data, but no
+    /// administration.
+    pub fn anyone() -> Principal {
+        static ANYONE: LazyLock<Principal> = LazyLock::new(|| {
+            let data = Grant {
+                verbs: Verbs::DATA,
+                ..Grant::everything()
+            };
+            Principal::new("anyone", vec![data])
+        });
+        ANYONE.clone()
+    }
+
+    /// Whether this principal showed no credential, because none was needed.
+    pub fn is_without_credential(&self) -> bool {
+        matches!(self.id(), "local" | "anyone")
+    }
+
     /// What logs call this principal.
     pub fn id(&self) -> &str {
         &self.0.id

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kvasir_api::admin::{Admin, ApiDoc};
-use kvasir_auth::{Grant, NewToken, Verb, Verbs};
-use kvasir_kv::{Key, KeyspaceName};
+use kvasir_auth::{AccessSettings, Grant, NewToken, Verb, Verbs};
+use kvasir_kv::{Key, KeyspaceName, Limits};
 use secrecy::ExposeSecret;
 use serde_json::{Value as Json, json};
 use utoipa::OpenApi;
@@ -379,6 +379,25 @@ async fn on_loopback_without_tokens_the_first_one_is_made_without_one() {
         .admin("GET", "/tokens", process.expose_secret(), &Json::Null)
         .await;
     assert_eq!(answer.status, 200, "the process' own token");
+}
+
+#[tokio::test]
+async fn a_server_that_is_open_to_the_network_is_not_administered_from_there() {
+    let open = AccessSettings {
+        serve_openly: true,
+        ..AccessSettings::default()
+    };
+    let world = World::with(Limits::default(), open);
+    let app = app(&world);
+    let public = app.on_public_address();
+    let answer = public.send("GET", "/_/api/v1/tokens", &[], "").await;
+    assert_problem(&answer, 403, "administrator's token");
+    let whoami = public.send("GET", "/_/api/v1/whoami", &[], "").await.json();
+    assert_eq!(whoami["id"], "anyone");
+    assert_eq!(
+        app.send("GET", "/_/api/v1/tokens", &[], "").await.status,
+        200
+    );
 }
 
 #[tokio::test]

@@ -195,6 +195,23 @@ async fn other_content_types_are_415() {
 }
 
 #[tokio::test]
+async fn compressed_bodies_are_415() {
+    let app = app();
+    let headers = [JSON, ("content-encoding", "gzip")];
+    let answer = app.send("PUT", "/kv/a", &headers, "\u{1f}").await;
+    assert_problem(
+        &answer,
+        415,
+        "unsupported_media_type",
+        "without compression",
+    );
+    assert_eq!(answer.header("accept-encoding"), Some("identity"));
+    let headers = [JSON, ("content-encoding", "identity")];
+    let answer = app.send("PUT", "/kv/a", &headers, r#"{"value":1}"#).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
 async fn the_largest_value_passes_and_one_byte_more_is_413() {
     let limit = 1_000;
     let app = app_with_value_limit(limit);
