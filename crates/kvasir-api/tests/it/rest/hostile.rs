@@ -212,15 +212,15 @@ async fn a_list_without_end_is_read_only_as_far_as_the_client_takes_it() {
     let mut list = app.open("GET", "/kv/n?list=true", &lines, "").await;
     assert_eq!(list.status, 200);
     let mut entries = 0;
-    // Two thousand pages are a million entries.
-    for chunk in 1..=2_000 {
+    // A quarter of a million entries.
+    for chunk in 1..=500 {
         let text = list.next().await.unwrap();
         assert!(text.len() < 512 * 1024, "one page at a time");
         entries += text.iter().filter(|byte| **byte == b'\n').count();
         let read = endless.pages_read.load(Ordering::SeqCst);
         assert!(read <= chunk + 2, "{read} pages read for {chunk} chunks");
     }
-    assert_eq!(entries, 2_000 * ENTRIES_PER_PAGE);
+    assert_eq!(entries, 500 * ENTRIES_PER_PAGE);
 }
 
 #[tokio::test]
