@@ -1,4 +1,3 @@
 //! Tests of the binary's library.
 
-mod crash;
 mod moving;
