@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use kvasir_kv::limits::{CHECKS_MAX, MUTATIONS_MAX, WRITE_BYTES_MAX};
 use kvasir_kv::{
     AtomicWrite, Cause, Change, Clock, Committed, Entry, Error, HybridClock, Key, Limits, Outcome,
     Plan, Result, UnixMillis, Versionstamp, plan,
@@ -45,9 +46,14 @@ pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most writes that wait or are being written. More are refused as busy.
 pub const QUEUE_WRITES_MAX: usize = 16_384;
 
+/// What a check or mutation counts beside the bytes of its key and value: its memory while it waits,
+/// and the time to look up its key. So a group of many small ones stays short too.
+pub const OPERATION_BYTES: usize = 128;
+
 /// Most bytes of writes that wait or are being written. More are refused as busy. Holds the largest
 /// legal write twice.
-pub const QUEUE_BYTES_MAX: usize = 2 * kvasir_kv::limits::WRITE_BYTES_MAX + 1024 * 1024;
+pub const QUEUE_BYTES_MAX: usize =
+    2 * (WRITE_BYTES_MAX + OPERATION_BYTES * (CHECKS_MAX + MUTATIONS_MAX)) + 1024 * 1024;
 
 /// What the committer needs of a backend. All calls come from one thread.
 pub trait Engine: Send + 'static {
@@ -178,7 +184,8 @@ impl Committer {
     /// See there. A full queue is `Unavailable`.
     pub async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         collect::check_write(&write, &self.limits)?;
-        let bytes = write.cost_bytes();
+        let operations = write.checks.len() + write.mutations.len();
+        let bytes = write.cost_bytes() + operations * OPERATION_BYTES;
         self.queue
             .submit(bytes, |answer| Task::Commit(write, answer))
             .await
@@ -191,7 +198,10 @@ impl Committer {
     /// See there. A full queue is `Unavailable`.
     pub async fn ingest(&self, entries: Vec<Entry>) -> Result<()> {
         collect::check_ingest(&entries, &self.limits)?;
-        let bytes = entries.iter().map(Entry::cost_bytes).sum();
+        let bytes = entries
+            .iter()
+            .map(|entry| entry.cost_bytes() + OPERATION_BYTES)
+            .sum();
         self.queue
             .submit(bytes, |answer| Task::Ingest(entries, answer))
             .await
@@ -379,7 +389,11 @@ impl<E: Engine> Worker<E> {
 
     fn write(&mut self, group: &Group, writes: usize) -> Result<(), Cause> {
         let started = monotonic();
-        self.engine.apply(group)?;
+        // Planning is not watched: how long it takes is up to what clients send.
+        self.queue.set_busy(true);
+        let applied = self.engine.apply(group);
+        self.queue.set_busy(false);
+        applied?;
         self.metrics
             .sync_seconds
             .observe(started.elapsed().as_secs_f64());

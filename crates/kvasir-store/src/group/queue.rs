@@ -83,7 +83,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
     lacks_space: AtomicBool,
-    /// Milliseconds from `born` to the start of the group in work, plus one; 0 if there is none.
+    /// Milliseconds from `born` to when the engine began to write a group, plus one; 0 if it does not.
     busy_since_ms: AtomicU64,
     born: Instant,
     published: Mutex<Versionstamp>,
@@ -168,7 +168,6 @@ impl Queue {
 
     /// Waits for tasks and takes as many as a group may hold; `None` once closed and empty.
     pub(super) fn next_group(&self) -> Option<Vec<Job>> {
-        self.busy_since_ms.store(0, Ordering::Release);
         let mut state = self.lock();
         while state.waiting.is_empty() {
             if state.closing || state.failed.is_some() {
@@ -194,12 +193,20 @@ impl Queue {
         let rest = state.waiting.split_off(count);
         let group = std::mem::replace(&mut state.waiting, rest);
         drop(state);
-        let since = self.born.elapsed().as_millis() as u64 + 1;
-        self.busy_since_ms.store(since, Ordering::Release);
         Some(group)
     }
 
-    /// How long the group in work has been in work.
+    /// The engine begins, or has ended, to write a group.
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        let since = if is_busy {
+            self.born.elapsed().as_millis() as u64 + 1
+        } else {
+            0
+        };
+        self.busy_since_ms.store(since, Ordering::Release);
+    }
+
+    /// How long the engine has been writing the group in work.
     pub(super) fn busy_for(&self) -> Option<Duration> {
         let since = self.busy_since_ms.load(Ordering::Acquire).checked_sub(1)?;
         Some(

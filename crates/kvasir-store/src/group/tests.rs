@@ -270,8 +270,9 @@ async fn the_queue_is_bounded_in_bytes_and_holds_two_of_the_largest_writes() {
     };
     let _first = rig.submit(set("a"));
     rig.wait_for_groups(1).await;
-    push(kvasir_kv::limits::WRITE_BYTES_MAX).unwrap();
-    push(kvasir_kv::limits::WRITE_BYTES_MAX).unwrap();
+    let largest = WRITE_BYTES_MAX + OPERATION_BYTES * (CHECKS_MAX + MUTATIONS_MAX);
+    push(largest).unwrap();
+    push(largest).unwrap();
     assert!(push(2 * 1024 * 1024).is_err());
     for _ in 0..3 {
         rig.permits.send(Ok(())).unwrap();

@@ -1,5 +1,10 @@
 //! Every backend against the contract of `Store`, and single ones against faults.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "helpers of tests are tests"
+)]
 
 mod agreement;
 mod beds;
