@@ -190,3 +190,12 @@ impl Dialect for Deno {
         })
     }
 }
+
+/// Takes a body as each of the data path's messages. For fuzzing: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_messages(body: &[u8]) {
+    let body = bytes::Bytes::copy_from_slice(body);
+    drop(wire::snapshot_read(body.clone()));
+    drop(wire::atomic_write(body.clone(), true, UnixMillis(0)));
+    drop(wire::watch(body));
+}

@@ -136,5 +136,40 @@ pub fn for_deno(value: &Value) -> Value {
     }
 }
 
+/// Takes bytes as a V8 payload through JSON and back, in both forms. For fuzzing: what comes out is
+/// JSON, and once a value has gone this way it stays the same.
+#[doc(hidden)]
+pub fn fuzz_payload(bytes: &[u8]) {
+    let value = Value::v8(bytes.to_vec());
+    for form in [Form::Mixed, Form::Typed] {
+        let rendered = render_as(&value, form);
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&rendered.text).is_ok();
+        assert!(is_json, "{:?}", rendered.text);
+        let back = |text: &Bytes| match form {
+            Form::Mixed => parse(text),
+            Form::Typed => parse_typed(text),
+        };
+        // Payloads of other formats are shown, but not taken back.
+        if let Ok(again) = back(&rendered.text) {
+            let third = back(&render_as(&again, form).text);
+            assert_eq!(third.as_ref(), Ok(&again));
+        }
+    }
+}
+
+/// Takes bytes as JSON to V8 and back. For fuzzing: a second round changes nothing.
+#[doc(hidden)]
+pub fn fuzz_json(text: &[u8]) {
+    if let Ok(payload) = to_v8(text) {
+        let first = render(&Value::v8(payload.clone()));
+        if !first.tagged {
+            assert_eq!(to_v8(&first.text).ok(), Some(payload));
+        }
+    }
+    // Either of these refuses or takes it; neither panics.
+    drop(parse(&Bytes::copy_from_slice(text)));
+    drop(parse_typed(text));
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,14 @@ pub(crate) mod client;
 mod config;
 mod copy;
 mod data;
+mod db;
 mod dev_issuer;
 mod edgekv;
+mod export;
 mod health;
 mod import;
+mod import_denokv;
+mod import_lines;
 mod offline;
 pub(crate) mod output;
 mod serve;
@@ -52,6 +56,8 @@ enum Verb {
     Store(store::StoreVerbs),
     #[command(name = "edgekv")]
     EdgeKv(edgekv::EdgeKv),
+    Db(db::Databases),
+    Import(import::Import),
     Config(config::ConfigVerbs),
     Health(health::Health),
     Copy(copy::Copy),
@@ -105,6 +111,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Token(token)) => token.run(),
         Some(Verb::Store(store)) => store.run(),
         Some(Verb::EdgeKv(edgekv)) => edgekv.run(),
+        Some(Verb::Db(db)) => db.run(),
+        Some(Verb::Export(export)) => export.run(),
         Some(Verb::Config(config)) => config.run(of_verb),
         Some(Verb::Health(health)) => health.run(),
         Some(Verb::Copy(copy)) => copy.run(),

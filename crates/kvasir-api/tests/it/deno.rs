@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod client;
+mod entries;
+mod hostile;
 mod metadata;
 mod queues;
 mod reads;

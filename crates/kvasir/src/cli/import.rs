@@ -1,4 +1,4 @@
-//! `kvasir import`: data of the original programs into a store.
+//! `kvasir import`: exports and data of the original programs into a store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use clap::{Args, Subcommand};
 use kvasir_kv::{Keyspace, KeyspaceName, Limits, Store};
 use kvasir_store::{OpenOptions, SystemClock, open};
 
+use super::import_denokv::Denokv;
+use super::import_lines::Lines;
 use super::offline::{self, Bar};
 use crate::exit::{Exit, Failure};
 use crate::moving::classworks::{self, Target};
@@ -15,21 +17,30 @@ use crate::moving::kopano;
 use crate::moving::legacy::Source;
 use crate::moving::report::Report;
 
-/// Move data in from the databases of the original programs.
+/// Move data in: JSON lines of an export, or the databases of the original programs.
 ///
-/// The source is only read, in one snapshot. Rows whose entry exists are skipped, so an import may
-/// be repeated. Afterwards every entry is read back and compared with its row.
+/// A source is only read. From kopano and classworks, rows whose entry exists are skipped, so an
+/// import may be repeated, and afterwards every entry is read back and compared with its row. JSON
+/// lines and denokv keep versionstamps and expiries; interrupted JSON lines go on where they stopped.
 ///
 /// Exit codes: 0 done, 7 some rows cannot be stored or differ (the report names them), 6
 /// unreachable, 2 usage, 1 failed.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = "\
+Examples:
+  kvasir import shop.jsonl --db shop
+  kvasir import denokv kv.sqlite3")]
 pub(super) struct Import {
     #[command(subcommand)]
-    from: From,
+    from: Option<From>,
+    #[command(flatten)]
+    lines: Lines,
 }
 
 #[derive(Debug, Subcommand)]
 enum From {
+    Denokv(Denokv),
     Kopano(Kopano),
     Classworks(Classworks),
 }
@@ -98,8 +109,10 @@ struct Common {
 impl Import {
     pub(super) fn run(&self) -> Result<(), Failure> {
         match &self.from {
-            From::Kopano(kopano) => kopano.run(),
-            From::Classworks(classworks) => classworks.run(),
+            None => self.lines.run(),
+            Some(From::Denokv(denokv)) => denokv.run(),
+            Some(From::Kopano(kopano)) => kopano.run(),
+            Some(From::Classworks(classworks)) => classworks.run(),
         }
     }
 }

@@ -1,0 +1,238 @@
+//! `kvasir import denokv`: the SQLite file of denokv or of `Deno.openKv(path)`.
+//!
+//! Both keep one table `kv` and two of queue messages. Older files lack columns, which then have
+//! their defaults; files that a replica made have `kv` as a view, which is read like the table.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use data_encoding::{BASE64, BASE64URL_NOPAD};
+use indicatif::ProgressBar;
+use reqwest::Method;
+use rusqlite::{Connection, OpenFlags, Row};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value as Json, json};
+
+use super::admin::Administration;
+use super::client::{block_on, segment};
+use super::import_lines::{Batches, Into, bar, say};
+use crate::exit::{Exit, Failure};
+
+/// Messages that are sent at once.
+const MESSAGES_AT_ONCE: usize = 100;
+
+/// Import the SQLite file of denokv or of Deno.openKv(path).
+///
+/// Entries keep their values, versionstamps and expiries; those past their expiry are left out.
+/// Waiting messages are enqueued, and those that were being handled are due at once. The file is
+/// only read, and may be open elsewhere. Starting it again writes the same entries once more, but
+/// enqueues the messages a second time; see --no-queue.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kvasir import denokv kv.sqlite3
+  kvasir import denokv /var/lib/denokv/data.sqlite3 --db shop --no-queue
+
+Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
+pub(super) struct Denokv {
+    /// The SQLite file
+    file: PathBuf,
+    /// Leave the messages of its queue
+    #[arg(long)]
+    no_queue: bool,
+    #[command(flatten)]
+    into: Into,
+}
+
+impl Denokv {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let source = open(&self.file)?;
+        block_on(async {
+            let server = Administration::reach(&self.into.target).await?;
+            let done = self.copy(&source, &server).await;
+            server.leave().await?;
+            done
+        })
+    }
+
+    async fn copy(&self, source: &Connection, server: &Administration) -> Result<(), Failure> {
+        // One snapshot of everything, whoever writes meanwhile.
+        source
+            .execute_batch("BEGIN")
+            .context("cannot read the file")?;
+        let now_ms = now_ms(source)?;
+        let expired = self.copy_entries(source, server, now_ms).await?;
+        let messages = match self.no_queue {
+            true => Vec::new(),
+            false => messages(source, now_ms)?,
+        };
+        let path = format!("/databases/{}/messages", segment(&self.into.db));
+        for some in messages.chunks(MESSAGES_AT_ONCE) {
+            let body = json!({ "messages": some });
+            server.call(Method::POST, &path, Some(&body)).await?;
+        }
+        if expired > 0 {
+            say(&format!("left out {expired} entries past their expiry"));
+        }
+        say(&format!("enqueued {} messages", messages.len()));
+        Ok(())
+    }
+
+    /// Copies entries, and says how many had expired.
+    async fn copy_entries(
+        &self,
+        source: &Connection,
+        server: &Administration,
+        now_ms: i64,
+    ) -> Result<u64, Failure> {
+        let known = columns(source, "kv")?;
+        let column = |name: &str, default: &str| match known.iter().any(|known| known == name) {
+            true => name.to_owned(),
+            false => default.to_owned(),
+        };
+        let select = format!(
+            "SELECT k, v, v_encoding, version, {}, {} FROM kv ORDER BY k",
+            column("seq", "0"),
+            column("expiration_ms", "-1"),
+        );
+        let count: i64 = source
+            .query_row("SELECT count(*) FROM kv", [], |row| row.get(0))
+            .context("cannot count the entries")?;
+        let progress = ProgressBar::new(count.unsigned_abs().max(1)).with_style(bar());
+        let mut statement = source.prepare(&select).context("cannot read entries")?;
+        let mut rows = statement.query([]).context("cannot read entries")?;
+        let mut batches = Batches::begin(server, &self.into).await?;
+        let mut expired = 0;
+        while let Some(row) = rows.next().context("cannot read an entry")? {
+            progress.inc(1);
+            match entry(row, now_ms)? {
+                None => expired += 1,
+                Some(entry) => {
+                    batches.push(entry).await?;
+                }
+            }
+        }
+        batches.flush().await?;
+        progress.finish_and_clear();
+        say(&format!(
+            "imported {} entries into {}, left {} alone",
+            batches.written, self.into.db, batches.kept
+        ));
+        Ok(expired)
+    }
+}
+
+/// Opens the file for reading only.
+fn open(file: &Path) -> Result<Connection, Failure> {
+    if !file.is_file() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{} is not a file", file.display()),
+        ));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(file, flags).and_then(|source| {
+        // Reads the header, and the log beside it.
+        source.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+        Ok(source)
+    });
+    let source = opened.with_context(|| format!("{} is no SQLite file", file.display()))?;
+    if columns(&source, "kv")?.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{} has no table kv: it is not a file of Deno KV",
+                file.display()
+            ),
+        ));
+    }
+    Ok(source)
+}
+
+fn columns(source: &Connection, table: &str) -> anyhow::Result<Vec<String>> {
+    let mut statement = source.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let names = statement.query_map([table], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
+/// The present time. Asked of SQLite, which has a clock at hand.
+fn now_ms(source: &Connection) -> anyhow::Result<i64> {
+    let seconds = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+    Ok(source.query_row(seconds, [], |row| row.get(0))?)
+}
+
+/// One row as an entry of an import; `None` if it has expired.
+fn entry(row: &Row<'_>, now_ms: i64) -> anyhow::Result<Option<Box<RawValue>>> {
+    let key: Vec<u8> = row.get(0)?;
+    let value: Vec<u8> = row.get(1)?;
+    let (encoding, version, seq): (i64, i64, i64) = (row.get(2)?, row.get(3)?, row.get(4)?);
+    let expires_at: i64 = row.get(5)?;
+    if (0..=now_ms).contains(&expires_at) {
+        return Ok(None);
+    }
+    let encoding = match encoding {
+        1 => "v8",
+        2 => "u64",
+        3 => "bytes",
+        other => bail!("an entry has the unknown encoding {other}"),
+    };
+    let seq = u16::try_from(seq).context("an entry has a sequence number over 65535")?;
+    let mut line = json!({
+        "key": [{"type": "raw", "value": BASE64URL_NOPAD.encode(&key)}],
+        "encoding": encoding,
+        "raw": BASE64.encode(&value),
+        "versionstamp": format!("{version:016x}{seq:04x}"),
+    });
+    if expires_at >= 0 {
+        line["expiresAt"] = expires_at.into();
+    }
+    Ok(Some(to_raw_value(&line)?))
+}
+
+/// All messages, waiting or being handled.
+fn messages(source: &Connection, now_ms: i64) -> anyhow::Result<Vec<Json>> {
+    let mut found = Vec::new();
+    for (table, due) in [("queue", "ts"), ("queue_running", "?1")] {
+        if columns(source, table)?.is_empty() {
+            continue;
+        }
+        let select = format!(
+            "SELECT {due}, data, backoff_schedule, keys_if_undelivered FROM {table}
+             WHERE ?1 IS NOT NULL ORDER BY 1, id"
+        );
+        let mut statement = source.prepare(&select)?;
+        let mut rows = statement.query([now_ms])?;
+        while let Some(row) = rows.next()? {
+            found.push(message(row).context("a message of the queue is damaged")?);
+        }
+    }
+    Ok(found)
+}
+
+fn message(row: &Row<'_>) -> anyhow::Result<Json> {
+    let due_ms: i64 = row.get(0)?;
+    let payload: Vec<u8> = row.get(1)?;
+    let backoff: Option<Vec<u32>> = json_column(row, 2)?;
+    let keys: Option<Vec<Vec<u8>>> = json_column(row, 3)?;
+    let keys = keys.unwrap_or_default();
+    Ok(json!({
+        "payload": BASE64.encode(&payload),
+        "dueMs": due_ms,
+        "backoffMs": backoff,
+        "undelivered": keys.iter().map(|key| BASE64.encode(key)).collect::<Vec<_>>(),
+    }))
+}
+
+/// A column that holds JSON, as text or as bytes.
+fn json_column<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> anyhow::Result<Option<T>> {
+    use rusqlite::types::ValueRef;
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Text(text) | ValueRef::Blob(text) => Ok(serde_json::from_slice(text)?),
+        _ => bail!("a column holds a number where JSON belongs"),
+    }
+}
