@@ -57,7 +57,7 @@ enum Verb {
     #[command(name = "edgekv")]
     EdgeKv(edgekv::EdgeKv),
     Db(db::Databases),
-    Import(import::Import),
+    Export(export::Export),
     Config(config::ConfigVerbs),
     Health(health::Health),
     Copy(copy::Copy),
