@@ -12,6 +12,7 @@
 )]
 
 mod bench;
+mod cluster;
 mod crash;
 mod tidy;
 
@@ -37,6 +38,8 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Kills stores and the server while clients write, and judges what is left.
     Crash(crash::CrashArgs),
+    /// Kills database servers and frontends while clients write, for longer than CI does.
+    Cluster(cluster::ClusterArgs),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::check(&root()),
         Verb::Bench(args) => bench::run(&args),
         Verb::Crash(args) => crash::run(&args),
+        Verb::Cluster(args) => cluster::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
