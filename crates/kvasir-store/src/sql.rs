@@ -44,8 +44,10 @@ mod writer;
 
 use address::{Address, Protocol};
 use batch::{Answer, Job};
-use pool::Pool;
+use fault::Fault;
+use pool::{Pool, Purpose};
 use reader::Done;
+use session::{Probe, Session};
 use writer::Queue;
 
 /// Longest [`Store::ping`] takes: readiness has to be false within 2 s of a loss.
@@ -59,6 +61,8 @@ pub struct SqlStore {
     shared: Arc<Shared>,
     queue: Queue,
     writer_ended: Mutex<Option<writer::Ended>>,
+    /// The connection of [`Store::ping`], which must not wait behind busy reads.
+    probing: Mutex<Option<Box<dyn Session>>>,
 }
 
 /// What the tasks of a store have in common.
@@ -108,12 +112,30 @@ impl SqlStore {
             shared,
             queue,
             writer_ended: Mutex::new(Some(ended)),
+            probing: Mutex::new(None),
         })
     }
 
     /// The nearest expiry, for the sweeper.
     pub fn expiry_hint(&self) -> &Arc<ExpiryHint> {
         &self.shared.hint
+    }
+
+    /// What the server for reads says of itself; a connection that has gone stale is replaced.
+    async fn probe(&self) -> Result<Probe, Fault> {
+        let mut held = self.probing.lock().await;
+        if let Some(mut session) = held.take()
+            && let Ok(probe) = session.probe().await
+        {
+            *held = Some(session);
+            return Ok(probe);
+        }
+        let address = &self.shared.address;
+        let (mut session, _) =
+            pool::connect_any(address, &address.read_servers, 0, Purpose::Read).await?;
+        let probe = session.probe().await?;
+        *held = Some(session);
+        Ok(probe)
     }
 
     async fn submit(&self, job: Job) -> Result<Answer> {
@@ -225,17 +247,11 @@ impl Store for SqlStore {
         if self.shared.closing.is_cancelled() {
             return Err(closed());
         }
-        let asking = async {
-            let mut lease = self.shared.pool.lease().await?;
-            let probe = lease.session().probe().await?;
-            lease.give_back();
-            Ok(probe)
-        };
-        let probe = match tokio::time::timeout(PING_MAX, asking).await {
+        let probe = match tokio::time::timeout(PING_MAX, self.probe()).await {
             Ok(Ok(probe)) => probe,
             Ok(Err(fault)) => {
                 self.shared.pool.forget_idle();
-                return Err(fault::Fault::into_error(fault));
+                return Err(fault.into_error());
             }
             Err(_) => return Err(Error::unavailable("the database does not answer")),
         };

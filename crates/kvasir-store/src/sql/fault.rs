@@ -25,6 +25,8 @@ pub(crate) enum Class {
     NoSpace,
     /// Name or password is wrong, or a right is missing.
     Denied,
+    /// The database holds bytes that this program did not write.
+    Damaged,
     /// Anything else: trying again does not help.
     Other,
 }
@@ -56,7 +58,7 @@ impl Fault {
 
     /// Bytes in the database that this program did not write.
     pub(crate) fn damaged(text: impl Into<String>) -> Fault {
-        Fault::new(Class::Other, text)
+        Fault::new(Class::Damaged, text)
     }
 
     pub(crate) fn from_driver(protocol: Protocol, error: sqlx::Error) -> Fault {
@@ -98,6 +100,7 @@ impl Fault {
         match self.class {
             Class::ReadOnly => Error::ReadOnly("the database server is read-only"),
             Class::NoSpace => Error::NoSpace,
+            Class::Damaged => Error::Corrupt(self.cause.to_string()),
             Class::RolledBack | Class::Lost | Class::Denied | Class::Other => {
                 Error::Unavailable(self.cause)
             }

@@ -105,7 +105,7 @@ async fn check_columns(session: &mut dyn Session, address: &Address) -> Result<(
     for statement in schema::COLUMNS {
         match session.check(statement).await {
             Ok(()) => {}
-            Err(fault) if fault.class == Class::Other => {
+            Err(fault) if matches!(fault.class, Class::Other | Class::Damaged) => {
                 return Err(OpenError::Unusable {
                     what: format!("{address} holds foreign tables: {fault}"),
                     remedy: "give Kvasir a database of its own".into(),
@@ -160,7 +160,7 @@ fn explain(address: &Address, fault: &Fault) -> OpenError {
             what: format!("no space is left on the server of {address}: {fault}"),
             remedy: "free some, then start again".into(),
         },
-        Class::Other => OpenError::Unusable {
+        Class::Damaged | Class::Other => OpenError::Unusable {
             what: format!("the database at {address} does not do what is needed: {fault}"),
             remedy: "give Kvasir a database of its own and rights on it".into(),
         },

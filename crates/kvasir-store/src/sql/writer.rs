@@ -27,6 +27,7 @@ use super::fault::{Class, Fault};
 use super::pool::{Purpose, connect_any};
 use super::rows;
 use super::session::{LogRow, Session};
+use crate::metrics::StoreMetrics;
 
 /// Most writes in one transaction.
 pub(super) const BATCH_WRITES_MAX: usize = 256;
@@ -131,8 +132,7 @@ impl Queue {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(super::closed()),
         }
-        metrics.queue_writes.inc();
-        let _counted = Counted(shared);
+        let _counted = Counted::new(metrics, i64::from(cost));
         answered
             .await
             .unwrap_or_else(|_| Err(Error::outcome_unknown("the writer ended")))
@@ -144,12 +144,24 @@ impl Queue {
     }
 }
 
-/// A write in the gauge of waiting writes, until its caller has an answer or goes away.
-struct Counted<'a>(&'a Shared);
+/// A write in the gauges of waiting writes, until its caller has an answer or goes away.
+struct Counted<'a> {
+    metrics: &'a StoreMetrics,
+    bytes: i64,
+}
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a StoreMetrics, bytes: i64) -> Counted<'a> {
+        metrics.queue_writes.inc();
+        metrics.queue_bytes.inc_by(bytes);
+        Counted { metrics, bytes }
+    }
+}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.metrics.queue_writes.dec();
+        self.metrics.queue_writes.dec();
+        self.metrics.queue_bytes.dec_by(self.bytes);
     }
 }
 
@@ -245,7 +257,7 @@ impl Writer {
     async fn decide_isolating(&mut self, jobs: &[Job]) -> Vec<Result<Answer>> {
         match self.decide(jobs).await {
             Ok(answers) => answers,
-            Err((Class::Other, _)) if jobs.len() > 1 => {
+            Err((Class::Other | Class::Damaged, _)) if jobs.len() > 1 => {
                 let mut answers = Vec::with_capacity(jobs.len());
                 for job in jobs {
                     answers.push(match self.decide(std::slice::from_ref(job)).await {
@@ -288,7 +300,10 @@ impl Writer {
                 }
             };
             attempts += 1;
-            let is_final = matches!(fault.class, Class::Other | Class::NoSpace | Class::Denied);
+            let is_final = matches!(
+                fault.class,
+                Class::Other | Class::Damaged | Class::NoSpace | Class::Denied
+            );
             if is_final || begun.elapsed() > DECIDE_MAX {
                 if fault.class == Class::NoSpace {
                     metrics.no_space.inc_by(jobs.len() as u64);
@@ -525,7 +540,7 @@ async fn load(session: &mut dyn Session, jobs: &[Job]) -> Result<HashMap<Key, En
     let mut loaded = HashMap::new();
     if !needs.records.is_empty() {
         for row in step("reading entries", session.load(&needs.records, true)).await? {
-            let entry = rows::to_entry(row).map_err(|error| Fault::damaged(error.to_string()))?;
+            let entry = rows::to_entry(row).map_err(damaged)?;
             loaded.insert(entry.key.clone(), entry);
         }
     }
@@ -536,6 +551,13 @@ async fn load(session: &mut dyn Session, jobs: &[Job]) -> Result<HashMap<Key, En
         }
     }
     Ok(loaded)
+}
+
+fn damaged(error: Error) -> Fault {
+    Fault::damaged(match error {
+        Error::Corrupt(what) => what,
+        other => other.to_string(),
+    })
 }
 
 /// Bounds the time of one statement.
