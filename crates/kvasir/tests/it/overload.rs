@@ -1,0 +1,149 @@
+//! Clients that are slow, silent or many.
+
+use std::time::{Duration, Instant};
+
+use kvasir_testkit::DEADLINE;
+use kvasir_testkit::raw::{RawConnection, exchange};
+use kvasir_testkit::server::http_client;
+
+use crate::options;
+
+/// Deadlines short enough to wait for.
+const SHORT: &str = "500ms";
+
+/// By when a connection over a deadline of [`SHORT`] is closed at the latest.
+const CLOSED: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_connection_without_a_first_byte_is_closed() {
+    let server = options().set("limits.first_byte", SHORT).start().await;
+    let mut silent = RawConnection::open(server.addr()).await;
+    assert!(silent.is_closed_within(CLOSED).await);
+}
+
+#[tokio::test]
+async fn a_head_that_comes_too_slowly_ends_its_connection() {
+    let server = options().set("limits.head", SHORT).start().await;
+    let mut slow = RawConnection::open(server.addr()).await;
+    slow.send("GET /healthz HTTP/1.1\r\nhost: local").await;
+    assert!(slow.is_closed_within(CLOSED).await);
+
+    let mut preface = RawConnection::open(server.addr()).await;
+    preface.send("PRI * HTTP/2.0\r\n").await;
+    assert!(preface.is_closed_within(CLOSED).await);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_answered_408() {
+    let server = options().set("limits.body_gap", SHORT).start().await;
+    let head = "PUT /kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{";
+    let answer = exchange(server.addr(), head).await;
+    assert_eq!(answer.status, 408);
+    assert_eq!(answer.header("x-kvasir-error"), Some("body_too_slow"));
+}
+
+#[tokio::test]
+async fn a_quiet_connection_is_closed_after_the_idle_time() {
+    let server = options().set("limits.idle", SHORT).start().await;
+    let mut connection = RawConnection::open(server.addr()).await;
+    connection
+        .send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
+    assert_eq!(connection.response().await.status, 200);
+    assert!(connection.is_closed_within(CLOSED).await);
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_cut_off() {
+    let server = options().set("limits.reader_stall", SHORT).start().await;
+    let value = format!(r#"{{"value":"{}"}}"#, "a".repeat(1_000_000));
+    for key in ["a", "b"] {
+        let request = http_client()
+            .put(server.url(&format!("/kv/{key}")))
+            .header("Content-Type", "application/json")
+            .body(value.clone());
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    // More than the buffers of both sockets hold.
+    let mut stalled = RawConnection::open(server.addr()).await;
+    let request = "GET /kv/a HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stalled.send(request.repeat(40)).await;
+    let url = server.url("/metrics");
+    kvasir_testkit::eventually(DEADLINE, "the stalled reader is cut off", || {
+        let url = url.clone();
+        async move {
+            let text = http_client().get(url).send().await.ok()?.text().await.ok()?;
+            text.contains("kvasir_http_connections 1\n").then_some(())
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_keep_out_one_that_speaks() {
+    let server = options()
+        .set("limits.connections_per_address", "16")
+        .start()
+        .await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(RawConnection::open(server.addr()).await);
+        if silent.len() % 50 == 0 {
+            let began = Instant::now();
+            let answer = exchange(
+                server.addr(),
+                "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+            )
+            .await;
+            assert_eq!(answer.status, 200);
+            assert!(began.elapsed() < Duration::from_secs(2));
+        }
+    }
+    assert!(silent[0].is_closed_within(CLOSED).await);
+}
+
+#[tokio::test]
+async fn a_connection_over_the_limit_is_told_when_all_are_busy() {
+    let server = options()
+        .set("limits.connections_per_address", "2")
+        .start()
+        .await;
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut connection = RawConnection::open(server.addr()).await;
+        let head = "PUT /kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n";
+        connection.send(head).await;
+        busy.push(connection);
+    }
+    let answer = kvasir_testkit::eventually(DEADLINE, "a connection is turned away", || async {
+        let answer = exchange(server.addr(), "").await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    busy[0].send(r#"{"value":1}"#).await;
+    assert_eq!(busy[0].response().await.status, 200);
+}
+
+#[tokio::test]
+async fn requests_over_the_limit_get_503_in_the_dialects_shape() {
+    let server = options()
+        .set("limits.requests_in_progress", "1")
+        .start()
+        .await;
+    let mut first = RawConnection::open(server.addr()).await;
+    let head = "PUT /kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n";
+    first.send(head).await;
+    let answer = kvasir_testkit::eventually(DEADLINE, "a request is refused", || async {
+        let request = "GET /kv/b HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let answer = exchange(server.addr(), request).await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert!(answer.header("retry-after").is_some());
+    let health = http_client().get(server.url("/healthz")).send().await;
+    assert_eq!(health.unwrap().status(), 200);
+    first.send(r#"{"value":1}"#).await;
+    assert_eq!(first.response().await.status, 200);
+}
