@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use super::client::{Client, Target, block_on, segment};
 use super::output::{Form, Printer};
@@ -53,8 +55,10 @@ impl Get {
                 return printer.bytes(&body.map_err(|error| client.unreachable(error))?);
             }
             let request = client.request(Method::GET, &format!("{path}?meta=true"));
-            let entry = json(&client, client.send(request).await?).await?;
-            printer.one(&entry, || entry["value"].to_string())
+            let body = client.send(request).await?.text().await;
+            let body = body.map_err(|error| client.unreachable(error))?;
+            let entry: Entry<'_> = parse(&body)?;
+            printer.one(&body, || entry.value().to_owned())
         })
     }
 }
@@ -282,10 +286,10 @@ async fn count(client: &Client, prefix: &str) -> Result<(usize, Vec<String>), Fa
     let mut lines = client.lines(client.send(request).await?);
     let (mut count, mut sample) = (0, Vec::new());
     while let Some(line) = lines.next().await {
-        let entry: Json = parse(&line?)?;
+        let line = line?;
         count += 1;
         if sample.len() < SAMPLE {
-            sample.push(key_of(&entry));
+            sample.push(parse::<Entry<'_>>(&line)?.shown_key());
         }
     }
     Ok((count, sample))
@@ -343,12 +347,13 @@ impl Ls {
                 &["key", "value"]
             })?;
             while let Some(line) = lines.next().await {
-                let entry: Json = parse(&line?)?;
-                let mut cells = vec![key_of(&entry)];
+                let line = line?;
+                let entry: Entry<'_> = parse(&line)?;
+                let mut cells = vec![entry.shown_key()];
                 if !self.keys {
-                    cells.push(entry["value"].to_string());
+                    cells.push(entry.value().to_owned());
                 }
-                printer.row(&entry, &cells)?;
+                printer.row(&line, &cells)?;
             }
             printer.end()
         })
@@ -393,9 +398,10 @@ impl Watch {
                 let Some(data) = line.strip_prefix("data:") else {
                     continue;
                 };
-                let state: Json = parse(data.trim_start())?;
-                let cells = [text(&state["versionstamp"]), state["value"].to_string()];
-                printer.row(&state, &cells)?;
+                let data = data.trim_start();
+                let state: Entry<'_> = parse(data)?;
+                let stamp = state.versionstamp.unwrap_or("-").to_owned();
+                printer.row(&data, &[stamp, state.value().to_owned()])?;
                 printer.flush()?;
                 left -= 1;
             }
@@ -415,15 +421,32 @@ async fn json(client: &Client, response: reqwest::Response) -> Result<Json, Fail
     Ok(serde_json::from_slice(&body).context("the server's answer is not JSON")?)
 }
 
-fn parse(line: &str) -> Result<Json, Failure> {
-    Ok(serde_json::from_str(line).context("the server's answer is not JSON")?)
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
+    Ok(serde_json::from_str(text).context("the server's answer is not as it should be")?)
 }
 
-/// The key of an entry as it would be typed, or its parts where that cannot be.
-fn key_of(entry: &Json) -> String {
-    match &entry["path"] {
-        Json::String(path) => path.clone(),
-        _ => entry["key"].to_string(),
+/// An entry as the REST dialect shows it. Values stay the text they are, so nothing is lost.
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    key: &'a RawValue,
+    path: Option<String>,
+    versionstamp: Option<&'a str>,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+}
+
+impl Entry<'_> {
+    /// The key as it would be typed, or its parts where that cannot be.
+    fn shown_key(&self) -> String {
+        match &self.path {
+            Some(path) => path.clone(),
+            None => self.key.get().to_owned(),
+        }
+    }
+
+    fn value(&self) -> &str {
+        self.value.map_or("null", RawValue::get)
     }
 }
 

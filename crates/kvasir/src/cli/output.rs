@@ -1,10 +1,10 @@
 //! How verbs answer: a table on a terminal, tab-separated text in a pipe, or what `-o` asks for.
 
+use std::fmt::Display;
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use serde_json::Value as Json;
 
 use crate::exit::Failure;
 
@@ -44,7 +44,6 @@ enum Output {
 /// Writes one verb's answer.
 pub(crate) struct Printer {
     form: Option<Output>,
-    on_terminal: bool,
     out: BufWriter<Stdout>,
     rows: u64,
     kept: Vec<Vec<String>>,
@@ -61,7 +60,6 @@ impl Printer {
         };
         Printer {
             form: asked.or(on_terminal.then_some(Output::Table)),
-            on_terminal,
             out: BufWriter::new(std::io::stdout()),
             rows: 0,
             kept: Vec::new(),
@@ -85,11 +83,10 @@ impl Printer {
     /// An answer that is one thing: JSON for programs, a line for people.
     pub(crate) fn one(
         &mut self,
-        json: &Json,
+        json: &dyn Display,
         line: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         let text = match self.form {
-            Some(Output::Json) if self.on_terminal => format!("{json:#}"),
             Some(Output::Json | Output::Jsonl) => json.to_string(),
             _ => line(),
         };
@@ -111,7 +108,7 @@ impl Printer {
     }
 
     /// One row, as JSON and as cells.
-    pub(crate) fn row(&mut self, json: &Json, cells: &[String]) -> Result<(), Failure> {
+    pub(crate) fn row(&mut self, json: &dyn Display, cells: &[String]) -> Result<(), Failure> {
         self.rows += 1;
         match self.form {
             Some(Output::Json) => {

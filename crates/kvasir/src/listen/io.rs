@@ -1,20 +1,42 @@
 //! A socket that notes what happens on it in the connection's pulse.
+//!
+//! It also closes gently: closing a socket while the client is still sending makes the kernel throw
+//! away the answer that was just sent (a 413 or 431, say). So after the last byte went out, what
+//! comes in is read and dropped for a moment.
 
+use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use super::pulse::Pulse;
+
+/// Longest time to wait for a client to stop sending.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Most bytes to drop meanwhile.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// See the module. Reads first what was already read while the protocol was found out.
 pub(super) struct Watched<S> {
     socket: S,
     already_read: Bytes,
     pulse: Arc<Pulse>,
+    /// Whether the client has said that nothing more will come.
+    is_at_end: bool,
+    linger: Option<Linger>,
+}
+
+struct Linger {
+    until: Pin<Box<Sleep>>,
+    bytes_left: usize,
 }
 
 impl<S> Watched<S> {
@@ -23,6 +45,8 @@ impl<S> Watched<S> {
             socket,
             already_read: Bytes::new(),
             pulse,
+            is_at_end: false,
+            linger: None,
         }
     }
 
@@ -49,8 +73,32 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             self.pulse.read();
+        } else if buf.remaining() > 0 {
+            self.is_at_end = true;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Drops what comes in until the client stops, or has had its moment.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self.linger.get_or_insert_with(|| Linger {
+            until: Box::pin(tokio::time::sleep(LINGER)),
+            bytes_left: LINGER_BYTES,
+        });
+        let mut scratch = [MaybeUninit::uninit(); 4096];
+        while linger.bytes_left > 0 {
+            let mut dropped = ReadBuf::uninit(&mut scratch);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut dropped) {
+                Poll::Ready(Ok(())) if !dropped.filled().is_empty() => {
+                    linger.bytes_left = linger.bytes_left.saturating_sub(dropped.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return linger.until.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -65,7 +113,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -100,6 +148,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+        }
+        if !self.is_at_end {
+            ready!(self.poll_linger(cx));
+            self.is_at_end = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -3,6 +3,7 @@
 //! At a bound a new connection takes the place of the one that has been silent longest, so that a
 //! crowd of idle connections does not keep out a client that has something to say.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -130,9 +131,9 @@ impl Open {
             .connections
             .iter()
             .filter(|(_, (from, _))| address.is_none_or(|address| *from == address))
-            .filter_map(|(id, (_, pulse))| Some((pulse.idleness()?, *id)))
+            .filter_map(|(id, (_, pulse))| Some((pulse.idleness()?, Reverse(*id))))
             .max();
-        let Some((_, id)) = idlest else {
+        let Some((_, Reverse(id))) = idlest else {
             return false;
         };
         if let Some(pulse) = self.forget(id) {

@@ -115,11 +115,24 @@ async fn a_connection_over_the_limit_is_told_when_all_are_busy() {
         connection.send(head).await;
         busy.push(connection);
     }
-    let answer = kvasir_testkit::eventually(DEADLINE, "a connection is turned away", || async {
-        let answer = exchange(server.addr(), "").await;
-        (answer.status == 503).then_some(answer)
+    // Another address has places of its own.
+    let elsewhere = reqwest::Client::builder()
+        .no_proxy()
+        .local_address(std::net::IpAddr::from([127, 0, 0, 2]))
+        .build()
+        .unwrap();
+    let url = server.url("/metrics");
+    kvasir_testkit::eventually(DEADLINE, "both are busy", || {
+        let request = elsewhere.get(&url);
+        async move {
+            let text = request.send().await.ok()?.text().await.ok()?;
+            text.contains("kvasir_http_requests_in_progress 3\n")
+                .then_some(())
+        }
     })
     .await;
+    let answer = exchange(server.addr(), "").await;
+    assert_eq!(answer.status, 503);
     assert_eq!(answer.header("retry-after"), Some("1"));
     busy[0].send(r#"{"value":1}"#).await;
     assert_eq!(busy[0].response().await.status, 200);
