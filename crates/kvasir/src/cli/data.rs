@@ -237,7 +237,8 @@ impl Rm {
             let removed = json(&client, client.send(request).await?).await?;
             changed(&client, &self.common.form, removed, |removed| {
                 if self.prefix {
-                    return format!("removed {} below {}: {removed}", self.key, client.base());
+                    let count = &removed["deleted"];
+                    return format!("removed {count} keys below {} in {}", self.key, client.base());
                 }
                 match removed["existed"] {
                     Json::Bool(false) => format!("{} was not in {}", self.key, client.base()),

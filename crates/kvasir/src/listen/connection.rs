@@ -49,10 +49,9 @@ pub(super) struct Protocols {
 impl Protocols {
     pub(super) fn new(limits: ProtocolLimits) -> Protocols {
         let mut http1 = http1::Builder::new();
-        // Deadlines are the reaper's, so hyper needs no timer.
-        http1
-            .max_header_size(limits.head_bytes_max)
-            .pipeline_flush(true);
+        // Deadlines are the reaper's, so hyper needs no timer. Pipelined answers are not gathered
+        // before a flush: hyper would then hold back its answer to a broken request.
+        http1.max_header_size(limits.head_bytes_max);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
