@@ -6,7 +6,9 @@ mod moving;
 
 mod access;
 mod cli;
+mod crash;
 mod life;
+mod moving;
 mod overload;
 mod protocols;
 
