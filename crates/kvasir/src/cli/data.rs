@@ -238,7 +238,11 @@ impl Rm {
             changed(&client, &self.common.form, removed, |removed| {
                 if self.prefix {
                     let count = &removed["deleted"];
-                    return format!("removed {count} keys below {} in {}", self.key, client.base());
+                    return format!(
+                        "removed {count} keys below {} in {}",
+                        self.key,
+                        client.base()
+                    );
                 }
                 match removed["existed"] {
                     Json::Bool(false) => format!("{} was not in {}", self.key, client.base()),

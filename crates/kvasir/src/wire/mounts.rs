@@ -167,7 +167,8 @@ fn usual_of(name: &str, settings: &MountSettings) -> Result<&'static Usual, Fail
 fn checked_path<'a>(name: &str, path: &'a str) -> Result<&'a str, Failure> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-    let is_path = path.is_empty() || (path.starts_with('/') && !path.contains("//") && !path.ends_with('/'));
+    let is_path =
+        path.is_empty() || (path.starts_with('/') && !path.contains("//") && !path.ends_with('/'));
     if is_path && path.bytes().all(is_plain) {
         Ok(path)
     } else {
