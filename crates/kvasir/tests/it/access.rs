@@ -15,7 +15,11 @@ async fn without_tokens_only_loopback_names_are_served() {
         ("rebound.example.com", 403),
     ] {
         let request = format!("GET /kv/a HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        assert_eq!(exchange(server.addr(), request).await.status, status, "{host}");
+        assert_eq!(
+            exchange(server.addr(), request).await.status,
+            status,
+            "{host}"
+        );
     }
 }
 

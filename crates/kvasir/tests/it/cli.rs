@@ -21,13 +21,19 @@ async fn entries_are_put_got_listed_and_removed() {
 
     on(&server, &["set", "users.mary", "hello"]).await;
     assert_eq!(on(&server, &["get", "users.john"]).await.1, "{\"a\":1}\n");
-    assert_eq!(on(&server, &["get", "users.mary", "-o", "raw"]).await.1, "\"hello\"");
+    assert_eq!(
+        on(&server, &["get", "users.mary", "-o", "raw"]).await.1,
+        "\"hello\""
+    );
     let (_, out, _) = on(&server, &["list", "users"]).await;
     assert_eq!(out, "users.john\t{\"a\":1}\nusers.mary\t\"hello\"\n");
     let (_, out, _) = on(&server, &["ls", "--keys", "--reverse", "--limit", "1"]).await;
     assert_eq!(out, "users.mary\n");
     let (_, out, _) = on(&server, &["ls", "users", "-o", "csv"]).await;
-    assert_eq!(out, "key,value\nusers.john,\"{\"\"a\"\":1}\"\nusers.mary,\"\"\"hello\"\"\"\n");
+    assert_eq!(
+        out,
+        "key,value\nusers.john,\"{\"\"a\"\":1}\"\nusers.mary,\"\"\"hello\"\"\"\n"
+    );
     let (_, out, _) = on(&server, &["ls", "--json"]).await;
     let listed: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
     assert_eq!(listed.len(), 2);
@@ -80,7 +86,11 @@ async fn exit_codes_tell_what_went_wrong() {
 async fn tokens_are_made_on_a_running_server_and_on_its_folder() {
     let mut server = server().await;
     let data = server.data().to_string_lossy().into_owned();
-    let (code, out, err) = run(&["token", "create", "--db", "default", "--data", &data], &[]).await;
+    let (code, out, err) = run(
+        &["token", "create", "--db", "default", "--data", &data],
+        &[],
+    )
+    .await;
     assert_eq!(code, 0, "{err}");
     let token = out.trim().to_owned();
 
@@ -129,7 +139,10 @@ async fn configuration_is_shown_with_its_origins_and_checked() {
     assert!(err.contains("kvasir.toml:3:1"), "{err}");
     assert!(err.contains("did you mean limits.head?"), "{err}");
 
-    let env = [("KVASIR_LIMITS__IDLE", "7s"), ("JWT_SECRET", "do-not-show-me-0123456789")];
+    let env = [
+        ("KVASIR_LIMITS__IDLE", "7s"),
+        ("JWT_SECRET", "do-not-show-me-0123456789"),
+    ];
     let (code, out, err) = run(&["config", "show", "--limits.head", "9s"], &env).await;
     assert_eq!(code, 0, "{err}");
     for line in [
@@ -138,7 +151,10 @@ async fn configuration_is_shown_with_its_origins_and_checked() {
         "limits.body_gap\t15s\tdefault",
         "accounts.jwt_secret\t<set>\tJWT_SECRET",
     ] {
-        assert!(out.lines().any(|shown| shown == line), "no {line} in\n{out}");
+        assert!(
+            out.lines().any(|shown| shown == line),
+            "no {line} in\n{out}"
+        );
     }
     assert!(!out.contains("do-not-show-me"));
 }
@@ -162,8 +178,17 @@ async fn every_example_in_the_help_of_client_verbs_works() {
     let link = std::os::unix::fs::symlink(&data, folder.path().join("kvasir-data"));
     link.unwrap();
     let verbs = [
-        "health", "put", "get", "ls", "watch", "rm", "config show", "config check",
-        "config default", "token create", "token ls",
+        "health",
+        "put",
+        "get",
+        "ls",
+        "watch",
+        "rm",
+        "config show",
+        "config check",
+        "config default",
+        "token create",
+        "token ls",
     ];
     for verb in verbs {
         let mut args: Vec<&str> = verb.split(' ').collect();

@@ -40,7 +40,10 @@ async fn what_was_acknowledged_survives_kill_9_at_once_afterwards() {
 async fn an_entry_is_gone_when_its_time_ends_and_not_before() {
     let server = server().await;
     let began = std::time::Instant::now();
-    assert_eq!(put(server.url("/kv/a"), r#"{"value":1,"ttl":700}"#).await, 200);
+    assert_eq!(
+        put(server.url("/kv/a"), r#"{"value":1,"ttl":700}"#).await,
+        200
+    );
     eventually(DEADLINE, "the entry is gone", || async {
         let (status, _) = get(server.url("/kv/a")).await;
         assert!(status == 200 || status == 404, "{status}");
@@ -63,7 +66,10 @@ async fn the_first_line_names_every_listener_with_its_real_port() {
         panic!("{first}");
     };
     let https = server.tls_addr();
-    assert_eq!(first, format!("kvasir ready http={one},{two} https={https}"));
+    assert_eq!(
+        first,
+        format!("kvasir ready http={one},{two} https={https}")
+    );
     for addr in [one, two] {
         let (status, _) = get(format!("http://{addr}/healthz")).await;
         assert_eq!(status, 200);
@@ -90,7 +96,8 @@ async fn a_signal_lets_requests_finish_and_ends_with_code_0() {
         let url = url.clone();
         async move {
             let (_, text) = get(url).await;
-            text.contains("kvasir_http_requests_in_progress 2").then_some(())
+            text.contains("kvasir_http_requests_in_progress 2")
+                .then_some(())
         }
     })
     .await;

@@ -1,7 +1,3 @@
-//! Tests of the binary's library.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-
-mod moving;
 //! The real `kvasir` binary: started, asked, overloaded, stopped, killed.
 
 mod access;

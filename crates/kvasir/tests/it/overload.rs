@@ -72,7 +72,14 @@ async fn a_reader_that_takes_nothing_is_cut_off() {
     kvasir_testkit::eventually(DEADLINE, "the stalled reader is cut off", || {
         let url = url.clone();
         async move {
-            let text = http_client().get(url).send().await.ok()?.text().await.ok()?;
+            let text = http_client()
+                .get(url)
+                .send()
+                .await
+                .ok()?
+                .text()
+                .await
+                .ok()?;
             text.contains("kvasir_http_connections 1\n").then_some(())
         }
     })
@@ -153,7 +160,10 @@ async fn requests_over_the_limit_get_503_in_the_dialects_shape() {
         (answer.status == 503).then_some(answer)
     })
     .await;
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json")
+    );
     assert!(answer.header("retry-after").is_some());
     let health = http_client().get(server.url("/healthz")).send().await;
     assert_eq!(health.unwrap().status(), 200);

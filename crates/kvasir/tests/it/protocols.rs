@@ -38,7 +38,10 @@ async fn tls_offers_both_versions_of_http_and_of_tls() {
     let trusting = || client().tls_certs_only([authority(&server)]);
     let url = || server.tls_url("/healthz");
     assert_eq!(version(trusting(), url()).await, Version::HTTP_2);
-    assert_eq!(version(trusting().http1_only(), url()).await, Version::HTTP_11);
+    assert_eq!(
+        version(trusting().http1_only(), url()).await,
+        Version::HTTP_11
+    );
     let old = trusting().max_tls_version(tls::Version::TLS_1_2);
     assert_eq!(version(old, url()).await, Version::HTTP_2);
     let new = trusting().min_tls_version(tls::Version::TLS_1_3);
@@ -58,7 +61,10 @@ async fn the_local_authority_stays_over_a_restart() {
 #[tokio::test]
 async fn a_changed_certificate_is_taken_over_while_serving() {
     let folder = tempfile::TempDir::new().unwrap();
-    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (certificate, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
     let write = || {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(&certificate, made.cert.pem()).unwrap();
@@ -97,5 +103,8 @@ async fn broken_requests_get_an_answer_and_harm_nobody() {
     ] {
         assert_eq!(exchange(server.addr(), &request).await.status, status);
     }
-    assert_eq!(version(client(), server.url("/healthz")).await, Version::HTTP_11);
+    assert_eq!(
+        version(client(), server.url("/healthz")).await,
+        Version::HTTP_11
+    );
 }
