@@ -1,4 +1,5 @@
 //! The real `kvasir` binary: started, asked, overloaded, stopped, killed.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod access;
 mod cli;
