@@ -1,6 +1,6 @@
 //! Backends of Kvasir: everything between the `Store` trait and bytes on a disk or a wire.
 //!
-//! [`open`] turns a URL into a store. Each backend is one module behind one cargo feature, and no
+//! [`open()`] turns a URL into a store. Each backend is one module behind one cargo feature, and no
 //! backend knows another. What they share stands beside them: [`watch`] wakes watchers,
 //! `collect` cuts ranges and pages, [`sweeper`] removes expired entries, [`metrics`] counts.
 //!

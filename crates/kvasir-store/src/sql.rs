@@ -1,12 +1,12 @@
 //! Stores on a database server or cluster that others run too.
 //!
 //! MySQL and PostgreSQL protocol, one module: `mysql.rs` and `postgres.rs` hold every SQL text
-//! behind one trait, all else is shared. Each process has one [`writer`] task that commits in
-//! batches, connections for reads ([`pool`], [`reader`]), and one task that [`follow`]s the change
+//! behind one trait, all else is shared. Each process has one `writer` task that commits in
+//! batches, connections for reads (`pool`, `reader`), and one task that `follow`s the change
 //! log for watchers. The sequence row of a space orders the commits of all processes.
 //!
 //! Surprising at first: a commit is never refused for being sent twice or to two servers, because
-//! the sequence row and the log decide, not the connection; see [`writer`].
+//! the sequence row and the log decide, not the connection; see `writer`.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -263,15 +263,27 @@ fn a_full_disk_that_the_guard_did_not_see_is_final_and_loses_nothing() {
 }
 
 #[test]
-fn a_failed_sync_is_final_and_loses_nothing() {
+fn a_failed_sync_of_data_is_final_and_loses_nothing() {
     check("fdatasync", "EIO", &[]);
+}
+
+#[test]
+fn a_failed_sync_is_final_and_loses_nothing() {
     check("fsync", "EIO", &[]);
 }
 
 #[test]
-fn a_failed_rename_or_new_folder_or_length_leaves_a_folder_that_opens() {
+fn a_failed_rename_leaves_a_folder_that_opens() {
     check("rename", "EIO", &[]);
+}
+
+#[test]
+fn a_failed_new_folder_leaves_a_folder_that_opens() {
     check("mkdir", "EIO", &[]);
+}
+
+#[test]
+fn a_failed_change_of_length_leaves_a_folder_that_opens() {
     check("ftruncate", "EIO", &[]);
 }
 
