@@ -85,8 +85,8 @@ struct Inner {
 impl Accounts {
     /// The dialect on `ctx`. `passwords` bounds the hashing of all dialects together.
     pub fn new(ctx: Ctx, settings: Settings, passwords: Passwords) -> Accounts {
-        let users = Users::new(&ctx, passwords);
         let clock = Arc::clone(&ctx.clock);
+        let users = Users::new(ctx.keyspace.clone(), Arc::clone(&clock), passwords);
         Accounts(Arc::new(Inner {
             sessions: Sessions::new(&users, &settings),
             catalogue: Catalogue::new(&ctx),

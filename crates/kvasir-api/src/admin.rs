@@ -8,6 +8,7 @@ pub mod edgekv;
 mod entries;
 pub mod health;
 pub mod tokens;
+pub mod users;
 
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
@@ -15,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use http::request::Parts;
 use http::{HeaderValue, Method, header};
-use kvasir_auth::Verb;
+use kvasir_auth::{Passwords, Verb};
 use kvasir_kv::Key;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
@@ -36,6 +37,7 @@ const VERSION_PATH: &str = "/api/v1";
 /// The dialect, mounted.
 pub struct Admin {
     ctx: Ctx,
+    passwords: Passwords,
 }
 
 /// What the dialect offers.
@@ -59,14 +61,22 @@ pub struct Admin {
         edgekv::list,
         edgekv::revoke,
         health::health
+        health::health,
+        users::list,
+        users::create,
+        users::show,
+        users::change,
+        users::reset,
+        users::remove
     )
 )]
 pub struct ApiDoc;
 
 impl Admin {
-    /// The admin API on the system keyspace of `ctx`.
-    pub fn new(ctx: Ctx) -> Admin {
-        Admin { ctx }
+    /// The admin API on the system keyspace of `ctx`. `passwords` bounds the hashing of all dialects
+    /// together.
+    pub fn new(ctx: Ctx, passwords: Passwords) -> Admin {
+        Admin { ctx, passwords }
     }
 }
 
@@ -91,7 +101,8 @@ impl Dialect for Admin {
             .route("/edgekv/clients", get(edgekv::list).post(edgekv::create))
             .route("/edgekv/clients/{client_token}", delete(edgekv::revoke))
             .route("/health", get(health::health))
-            .merge(entries::routes());
+            .merge(entries::routes())
+            .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes);
         finish(routes.with_state(self.ctx.clone()))

@@ -22,6 +22,7 @@ mod serve;
 pub(crate) mod settings;
 mod store;
 mod token;
+mod user;
 
 use std::ffi::OsString;
 
@@ -53,6 +54,7 @@ enum Verb {
     Ls(data::Ls),
     Watch(data::Watch),
     Token(token::Tokens),
+    User(user::Users),
     Store(store::StoreVerbs),
     #[command(name = "edgekv")]
     EdgeKv(edgekv::EdgeKv),
@@ -109,6 +111,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Ls(ls)) => ls.run(),
         Some(Verb::Watch(watch)) => watch.run(),
         Some(Verb::Token(token)) => token.run(),
+        Some(Verb::User(user)) => user.run(),
         Some(Verb::Store(store)) => store.run(),
         Some(Verb::EdgeKv(edgekv)) => edgekv.run(),
         Some(Verb::Db(db)) => db.run(),

@@ -18,7 +18,6 @@ use tokio::sync::OnceCell;
 
 use super::records::{self, Found, User};
 use super::schema::normalised_email;
-use crate::context::Ctx;
 use crate::error::ApiError;
 
 /// How long a one-time password reset is good, in milliseconds.
@@ -143,13 +142,12 @@ fn password_error(error: PasswordError) -> ApiError {
 }
 
 impl Users {
-    /// The users of the mount's database. Their secrets lie in the same store, so that one commit
-    /// reaches both.
-    pub fn new(ctx: &Ctx, passwords: Passwords) -> Users {
+    /// The users of a database. Their secrets lie in the same store, so that one commit reaches both.
+    pub fn new(database: Keyspace, clock: Arc<dyn Clock>, passwords: Passwords) -> Users {
         Users(Arc::new(Inner {
-            data: ctx.keyspace.clone(),
-            system: Keyspace::new(Arc::clone(ctx.store()), KeyspaceName::system()),
-            clock: Arc::clone(&ctx.clock),
+            system: Keyspace::new(Arc::clone(database.store()), KeyspaceName::system()),
+            data: database,
+            clock,
             passwords,
             decoy: OnceCell::new(),
         }))
@@ -555,26 +553,33 @@ impl Users {
         self.set_password_with(&id, password, None, used).await
     }
 
-    /// One page of users in order of their ids, behind `after`.
+    /// One page of users in order of their ids, behind `after`, and the last id if there are more.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<Account>, ApiError> {
+    pub async fn list(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Account>, Option<String>), ApiError> {
         let mut range = KeyRange::below(&Key::from_strings(["users"]));
         if let Some(after) = after {
             range.start = secrets_key(after).successor();
         }
         let read = SnapshotRead::range(RangeRead::new(range, limit));
         let found = self.0.system.read(read).await?;
-        let mut accounts = Vec::new();
-        for entry in found.ranges.into_iter().flat_map(|range| range.entries) {
-            let Some(id) = records::last_string(&entry.key, 2) else {
-                continue;
-            };
-            accounts.extend(self.get(&id).await?);
+        let entries = found.ranges.into_iter().flat_map(|range| range.entries);
+        let ids: Vec<String> = entries
+            .filter_map(|entry| records::last_string(&entry.key, 2))
+            .collect();
+        let mut accounts = Vec::with_capacity(ids.len());
+        for id in &ids {
+            accounts.extend(self.get(id).await?);
         }
-        Ok(accounts)
+        let is_full = ids.len() == limit;
+        let last = ids.into_iter().next_back().filter(|_| is_full);
+        Ok((accounts, last))
     }
 
     /// The state that a session needs: its row, the user and the secrets, from one snapshot.

@@ -15,7 +15,10 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 fn app(world: &World) -> App {
     let ctx = world.ctx("admin", "/_", "default");
-    world.app(vec![Arc::new(Admin::new(ctx))])
+    world.app(vec![Arc::new(Admin::new(
+        ctx,
+        kvasir_auth::Passwords::new(1),
+    ))])
 }
 
 impl App {
@@ -327,12 +330,14 @@ async fn every_admin_route_refuses_data_tokens() {
             .strip_prefix("/_/api/v1")
             .unwrap()
             .replace("{id}", "0123456789abcdef")
-            .replace("{name}", "some");
+            .replace("{name}", "some")
+            .replace("{user}", "some");
         for (method, is_there) in [
             ("GET", item.get.is_some()),
             ("POST", item.post.is_some()),
             ("DELETE", item.delete.is_some()),
             ("PUT", item.put.is_some()),
+            ("PATCH", item.patch.is_some()),
         ] {
             if !is_there {
                 let allow = app.admin(method, &path, &admin, &Json::Null).await;
@@ -360,7 +365,7 @@ async fn every_admin_route_refuses_data_tokens() {
             );
         }
     }
-    assert_eq!(routes, 10);
+    assert_eq!(routes, 16);
 }
 
 #[tokio::test]

@@ -12,5 +12,6 @@ mod kopano;
 mod support;
 
 mod admin_tokens;
+mod admin_users;
 mod kit;
 mod rest;

@@ -112,7 +112,7 @@ fn dialect(
             config.accounts.clone(),
             shared.passwords.clone(),
         )),
-        "admin" => Arc::new(admin::Admin::new(ctx)),
+        "admin" => Arc::new(admin::Admin::new(ctx, shared.passwords.clone())),
         "deno" => Arc::new(deno::Deno::new(ctx, config.deno.clone())),
         "rest" => Arc::new(rest::Rest::new(ctx, config.rest.clone())),
         "classworks" => {
