@@ -60,7 +60,6 @@ pub struct Admin {
         edgekv::create,
         edgekv::list,
         edgekv::revoke,
-        health::health
         health::health,
         users::list,
         users::create,

@@ -331,7 +331,8 @@ async fn every_admin_route_refuses_data_tokens() {
             .unwrap()
             .replace("{id}", "0123456789abcdef")
             .replace("{name}", "some")
-            .replace("{user}", "some");
+            .replace("{user}", "some")
+            .replace("{client_token}", "some");
         for (method, is_there) in [
             ("GET", item.get.is_some()),
             ("POST", item.post.is_some()),
@@ -365,7 +366,7 @@ async fn every_admin_route_refuses_data_tokens() {
             );
         }
     }
-    assert_eq!(routes, 16);
+    assert_eq!(routes, 19);
 }
 
 #[tokio::test]
