@@ -11,7 +11,10 @@ use crate::support::{App, START, World};
 
 fn app(world: &World) -> App {
     let ctx = world.ctx("admin", "/_", "default");
-    world.app(vec![Arc::new(Admin::new(ctx, kvasir_auth::Passwords::new(1)))])
+    world.app(vec![Arc::new(Admin::new(
+        ctx,
+        kvasir_auth::Passwords::new(1),
+    ))])
 }
 
 async fn call(app: &App, method: &str, path: &str, body: Json) -> (u16, Json) {
