@@ -259,7 +259,7 @@ impl Access {
 
     fn count_token(&self, id: TokenId, approach: Approach) -> Result<(), Denied> {
         match &self.by_token {
-            Some(_) if approach != Approach::Public && !self.settings.rates.on_loopback => Ok(()),
+            Some(_) if approach == Approach::Loopback && !self.settings.rates.on_loopback => Ok(()),
             Some(rates) => TooSoon::unless_allowed(&rates.take(&id)).map_err(Denied::TooSoon),
             None => Ok(()),
         }

@@ -422,6 +422,10 @@ async fn too_many_requests_are_429_with_retry_after() {
     }
     let answer = public.send("GET", "/kv/a", &headers, "").await;
     assert_problem(&answer, 429, "too_many_requests", "too many requests");
+    // Headers that a client chooses do not lift the limit.
+    let foreign = [headers[0], ("origin", "https://elsewhere.example")];
+    let answer = public.send("DELETE", "/kv/a", &foreign, "").await;
+    assert_problem(&answer, 429, "too_many_requests", "too many requests");
 }
 
 #[tokio::test]
