@@ -1,7 +1,6 @@
 //! Integration tests of the dialects: requests into a [`support::App`], answers compared with the
 //! contracts.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod accounts;
 mod classworks;
