@@ -236,3 +236,112 @@ fn json_column<T: serde::de::DeserializeOwned>(
         _ => bail!("a column holds a number where JSON belongs"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kvasir(folder: &Path, args: &[&str]) -> Exit {
+        let data = folder.join("data").to_string_lossy().into_owned();
+        let all = ["kvasir"].iter().chain(args).map(std::ffi::OsString::from);
+        let target = ["--data".into(), data.into()];
+        crate::cli::run(all.chain(target).collect())
+    }
+
+    /// A file of either schema, with an entry that has expired, and a queue in the newer one.
+    fn source(file: &Path, is_newer: bool) {
+        let source = Connection::open(file).unwrap();
+        let (columns, more) = match is_newer {
+            true => (
+                ", seq integer default 0, expiration_ms integer default -1",
+                ", 2, 4102444800000",
+            ),
+            false => ("", ""),
+        };
+        let schema = format!(
+            "CREATE TABLE kv (k blob primary key, v blob not null, v_encoding integer not null,
+                version integer not null{columns}) without rowid;
+             INSERT INTO kv VALUES (x'026100', x'ff0f4902', 1, 7{more});
+             INSERT INTO kv VALUES (x'026200', x'0500000000000000', 2, 8{more});
+             INSERT INTO kv VALUES (x'fe', x'', 3, 9{more});"
+        );
+        source.execute_batch(&schema).unwrap();
+        if is_newer {
+            let more = "INSERT INTO kv VALUES (x'026300', x'', 3, 10, 0, 1);
+                CREATE TABLE queue (ts integer, id text, data blob, backoff_schedule text,
+                    keys_if_undelivered blob, primary key (ts, id));
+                INSERT INTO queue VALUES (5, 'a', x'ff0f4902', '[100]', '[[2,97,0]]');
+                CREATE TABLE queue_running (deadline integer, id text, data blob,
+                    backoff_schedule text, keys_if_undelivered blob, primary key (deadline, id));
+                INSERT INTO queue_running VALUES (9, 'b', x'ff0f4904', 'null', '[]');";
+            source.execute_batch(more).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_of_both_schemas_come_in_with_stamps_and_expiries() {
+        for (is_newer, stamp, expiry) in [
+            (
+                true,
+                "00000000000000070002",
+                r#""expiresAt":4102444800000,"#,
+            ),
+            (false, "00000000000000070000", ""),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("kv.sqlite3");
+            std::fs::create_dir(folder.path().join("data")).unwrap();
+            source(&file, is_newer);
+            let name = file.to_str().unwrap();
+            assert_eq!(
+                kvasir(folder.path(), &["import", "denokv", name]),
+                Exit::Done
+            );
+
+            let lines = folder.path().join("lines");
+            let exported = kvasir(folder.path(), &["export", lines.to_str().unwrap()]);
+            assert_eq!(exported, Exit::Done);
+            let lines = std::fs::read_to_string(lines).unwrap();
+            let lines: Vec<_> = lines.lines().collect();
+            assert_eq!(lines.len(), 3, "the expired entry is left out: {lines:?}");
+            let first = format!(
+                r#"{{{expiry}"key":[{{"type":"string","value":"a"}}],"value":{{"type":"number","value":1}},"versionstamp":"{stamp}"}}"#
+            );
+            assert_eq!(lines[0], first);
+            assert!(
+                lines[2].contains(r#""type":"raw""#),
+                "a key that is no tuple"
+            );
+        }
+    }
+
+    #[test]
+    fn messages_that_wait_and_that_were_being_handled_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kv.sqlite3");
+        source(&file, true);
+        let found = messages(&open(&file).unwrap(), 77).unwrap();
+        assert_eq!(
+            found,
+            [
+                json!({"payload": "/w9JAg==", "dueMs": 5, "backoffMs": [100], "undelivered": ["AmEA"]}),
+                json!({"payload": "/w9JBA==", "dueMs": 77, "backoffMs": null, "undelivered": []}),
+            ]
+        );
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kv.sqlite3");
+        std::fs::write(&file, "no database at all, but long enough to look at").unwrap();
+        assert!(open(&file).is_err());
+        std::fs::remove_file(&file).unwrap();
+        assert!(open(&file).is_err());
+        Connection::open(&file)
+            .unwrap()
+            .execute_batch("CREATE TABLE other (a)")
+            .unwrap();
+        assert_eq!(open(&file).unwrap_err().exit, Exit::Usage);
+    }
+}
