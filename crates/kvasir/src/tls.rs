@@ -41,7 +41,7 @@ struct Inner {
 #[derive(Debug)]
 enum Source {
     Files { certificate: PathBuf, key: PathBuf },
-    Local(Authority),
+    Local(Box<Authority>),
 }
 
 /// What tells that a file changed.
@@ -64,7 +64,7 @@ impl Certificates {
                 let folder = config.server.data.join("tls");
                 let authority = Authority::open(&folder, &config.tls.names, clock.now())?;
                 let shown = authority.certify(clock.now())?;
-                (Source::Local(authority), shown)
+                (Source::Local(Box::new(authority)), shown)
             }
             _ => anyhow::bail!("tls.certificate and tls.key are given both or not at all"),
         };

@@ -40,6 +40,14 @@ impl Default for LogSettings {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a convention of terminals, not a setting of ours"
+)]
+fn wants_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 /// Begins to log. Does nothing if something logs already, as in tests.
 ///
 /// # Errors
@@ -61,8 +69,10 @@ pub fn begin(settings: &LogSettings) -> anyhow::Result<()> {
     let _ = if is_json {
         builder.json().flatten_event(true).try_init()
     } else {
-        let colour = on_terminal && std::env::var_os("NO_COLOR").is_none();
-        builder.with_ansi(colour).with_target(false).try_init()
+        builder
+            .with_ansi(wants_colour())
+            .with_target(false)
+            .try_init()
     };
     Ok(())
 }
