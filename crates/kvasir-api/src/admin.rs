@@ -3,6 +3,7 @@
 //! One file per noun. Every route but `whoami` needs [`Verb::Admin`] on everything; a data token
 //! gets 403 whatever it asks for. Failures are `application/problem+json`.
 
+pub mod classworks;
 pub mod databases;
 pub mod edgekv;
 mod entries;
@@ -66,7 +67,10 @@ pub struct Admin {
         users::show,
         users::change,
         users::reset,
-        users::remove
+        users::remove,
+        classworks::namespaces,
+        classworks::info,
+        classworks::set_info
     )
 )]
 pub struct ApiDoc;
@@ -100,6 +104,11 @@ impl Dialect for Admin {
             .route("/edgekv/clients", get(edgekv::list).post(edgekv::create))
             .route("/edgekv/clients/{client_token}", delete(edgekv::revoke))
             .route("/health", get(health::health))
+            .route("/classworks/namespaces", get(classworks::namespaces))
+            .route(
+                "/classworks/info",
+                get(classworks::info).put(classworks::set_info),
+            )
             .merge(entries::routes())
             .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);

@@ -4,6 +4,7 @@
 //! made from the settings themselves, so none can be forgotten.
 
 pub(crate) mod admin;
+mod classworks;
 pub(crate) mod client;
 mod config;
 mod copy;
@@ -60,6 +61,7 @@ enum Verb {
     EdgeKv(edgekv::EdgeKv),
     Db(db::Databases),
     Export(export::Export),
+    Classworks(classworks::Classworks),
     Config(config::ConfigVerbs),
     Health(health::Health),
     Copy(copy::Copy),
@@ -110,6 +112,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Rm(rm)) => rm.run(),
         Some(Verb::Ls(ls)) => ls.run(),
         Some(Verb::Watch(watch)) => watch.run(),
+        Some(Verb::Classworks(classworks)) => classworks.run(),
         Some(Verb::Token(token)) => token.run(),
         Some(Verb::User(user)) => user.run(),
         Some(Verb::Store(store)) => store.run(),

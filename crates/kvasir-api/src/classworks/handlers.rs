@@ -283,7 +283,9 @@ impl Call<'_> {
         let body = self.body(body, SETTINGS_BYTES_MAX).await?;
         let body = match body.trim_ascii() {
             [] => b"{}",
-            text => text,
+            // A list would be taken for the members in their order.
+            [b'{', ..] => body.as_ref(),
+            _ => return Err(error::no_value()),
         };
         serde_json::from_slice(body).map_err(|_| error::no_value())
     }

@@ -2,6 +2,7 @@
 //! the checklist turned into sentences; a comment names the check where the sentence does not.
 
 mod access;
+mod admin;
 mod browsers;
 mod changes;
 mod lists;

@@ -13,7 +13,7 @@ use crate::error::ApiError;
 pub const INFO_KEY: &str = "info";
 
 /// What the page shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct SiteInfo {
     /// The heading.

@@ -61,6 +61,11 @@ async fn a_name_that_was_put_is_there_at_the_next_look() {
         400,
         "请提供有效的JSON值",
     );
+    refused(
+        &setup.put(&path, &json!(["x"])).await,
+        400,
+        "请提供有效的JSON值",
+    );
     let longest = "x".repeat(1024);
     assert_eq!(
         setup.put(&path, &json!({"name": longest})).await.status,
