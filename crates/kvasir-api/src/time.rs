@@ -9,10 +9,19 @@ use kvasir_kv::UnixMillis;
 ///
 /// `jiff::Timestamp` ends a day before the year does, to leave room for offsets; hence the civil time.
 pub fn rfc3339(at: UnixMillis) -> String {
+    format!("{}Z", civil_time(at))
+}
+
+/// As [`rfc3339`], always with three digits of milliseconds, as JavaScript writes times.
+pub fn rfc3339_millis(at: UnixMillis) -> String {
+    format!("{:.3}Z", civil_time(at))
+}
+
+/// The moment in UTC, within the years 1970 to 9999.
+fn civil_time(at: UnixMillis) -> DateTime {
     const EPOCH: DateTime = civil::date(1970, 1, 1).at(0, 0, 0, 0);
     let since = at.0.clamp(0, UnixMillis::MAX_RFC3339.0);
-    let time = EPOCH.saturating_add(SignedDuration::from_millis(since));
-    format!("{time}Z")
+    EPOCH.saturating_add(SignedDuration::from_millis(since))
 }
 
 /// A time written as RFC 3339; `None` for another text and for times beyond the years 1970 to 9999.

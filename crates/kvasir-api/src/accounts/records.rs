@@ -4,6 +4,7 @@ use kvasir_kv::{Entry, Key, KeyRange, UnixMillis, Value, Versionstamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::time::rfc3339_millis;
 use crate::v8json;
 
 /// Largest integer that every JSON reader keeps exact; prices and totals end here.
@@ -157,8 +158,7 @@ fn flatten_dates(json: &mut serde_json::Value) {
 
 /// RFC 3339 text with milliseconds, as JavaScript writes it.
 pub fn timestamp(at: UnixMillis) -> String {
-    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
-    format!("{at:.3}")
+    rfc3339_millis(at)
 }
 
 /// The moment of such a text.

@@ -366,7 +366,7 @@ async fn every_admin_route_refuses_data_tokens() {
             );
         }
     }
-    assert_eq!(routes, 19);
+    assert_eq!(routes, 22);
 }
 
 #[tokio::test]

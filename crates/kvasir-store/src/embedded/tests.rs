@@ -1,3 +1,5 @@
+//! What the embedded store adds to the common contract: opening, closing, failing.
+
 use std::sync::Mutex;
 
 use futures_util::StreamExt;

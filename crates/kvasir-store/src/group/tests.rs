@@ -1,3 +1,5 @@
+//! The committer over an engine of the tests that blocks and fails when told to.
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::mpsc;

@@ -1,3 +1,5 @@
+//! Settings from all three sources, their origins, and what is refused.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -421,7 +421,7 @@ mod tests {
     fn the_last_slash_and_the_last_at_sign_divide_and_nothing_left_is_decoded() {
         let local = || tcp("127.0.0.1", 3306);
         check("u:p@tcp(h:1)/db", "u", "p", tcp("h", 1), "db");
-        check("p@ss/wo:rd@/db", "p@ss/wo:rd", "", local(), "db");
+        check("p@ss/wo:rd@/db", "p@ss/wo", "rd", local(), "db");
         check(
             "u:p@ss/wo:rd@tcp(h)/db",
             "u",

@@ -34,16 +34,50 @@ fn options() -> OpenOptions {
 }
 
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for child in std::fs::read_dir(from).unwrap() {
-        let child = child.unwrap();
+    try_copy(from, to).unwrap();
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for child in std::fs::read_dir(from)? {
+        let child = child?;
         let to = to.join(child.file_name());
-        if child.file_type().unwrap().is_dir() {
-            copy(&child.path(), &to);
+        if child.file_type()?.is_dir() {
+            try_copy(&child.path(), &to)?;
         } else {
-            std::fs::copy(child.path(), to).unwrap();
+            std::fs::copy(child.path(), to)?;
         }
     }
+    Ok(())
+}
+
+/// Names of all files below a folder, and when each was last written.
+fn listing(folder: &Path) -> std::io::Result<Vec<(std::path::PathBuf, std::time::SystemTime)>> {
+    let mut files = Vec::new();
+    for child in std::fs::read_dir(folder)? {
+        let child = child?;
+        if child.file_type()?.is_dir() {
+            files.extend(listing(&child.path())?);
+        } else {
+            files.push((child.path(), child.metadata()?.modified()?));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A copy of a folder in use as it was at one moment: nothing changed while it was made.
+fn copy_of_a_moment(from: &Path) -> TempDir {
+    for _ in 0..100 {
+        let copied = tempfile::tempdir().unwrap();
+        let (Ok(before), Ok(())) = (listing(from), try_copy(from, copied.path())) else {
+            continue;
+        };
+        if listing(from).is_ok_and(|after| after == before) {
+            return copied;
+        }
+    }
+    panic!("the engine never came to rest");
 }
 
 impl Recorded {
@@ -380,11 +414,8 @@ async fn journals_that_the_engine_sealed_are_clean_after_a_kill() {
         let write = AtomicWrite::new().push(Mutation::set(key(number), value));
         store.commit(write).await.unwrap();
     }
-    let killed = Recorded {
-        dir: tempfile::tempdir().unwrap(),
-    };
-    // A journal may vanish, or a table appear, while the folder is copied; the copy of a killed
-    // process is taken at once. So let the engine come to rest first.
+    // A journal may vanish, or a table appear, while the folder is copied; what a killed process
+    // leaves is of one moment. So let the engine come to rest first.
     store
         .reads
         .view()
@@ -392,7 +423,9 @@ async fn journals_that_the_engine_sealed_are_clean_after_a_kill() {
         .data
         .rotate_memtable_and_wait()
         .unwrap();
-    copy(source.path(), killed.dir.path());
+    let killed = Recorded {
+        dir: copy_of_a_moment(source.path()),
+    };
     let journals = journals(&killed.store()).unwrap();
     assert!(
         journals.len() > 1 || !journals[0].ends_with("0.jnl"),

@@ -1,3 +1,5 @@
+//! The plan of a repair, on folders damaged in known places.
+
 use std::process::Command;
 
 use super::super::mend::tests::{COMMITS, Recorded};
