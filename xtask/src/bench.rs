@@ -286,8 +286,7 @@ impl Bench {
 }
 
 async fn open(data: &Path) -> Result<Arc<dyn Store>> {
-    let url = format!("embedded:{}", data.join("store").display());
-    std::fs::create_dir_all(data)?;
+    let url = format!("embedded:{}", data.display());
     Ok(kvasir_store::open(&url, OpenOptions::default()).await?)
 }
 

@@ -45,7 +45,7 @@ impl Process {
             .arg(data)
             .args(["--listen", "127.0.0.1:0"])
             .args(more);
-        Process::start(command.stderr(Stdio::null()))
+        Process::start(&mut command)
     }
 
     /// Resident memory, in MiB.
