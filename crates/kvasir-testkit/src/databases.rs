@@ -20,11 +20,13 @@ use tempfile::TempDir;
 pub use galera::Galera;
 pub use mariadb::MariaDb;
 pub use postgres::Postgres;
+pub use private::{Kind, Private};
 pub use shared::Shared;
 
 mod galera;
 mod mariadb;
 mod postgres;
+mod private;
 mod shared;
 
 /// Names the folder below which Debian's packages were unpacked.
