@@ -175,10 +175,9 @@ mod tests {
             assert!(database.version().unwrap().contains(' '));
             assert_ne!(database.url(), database.fresh_url().unwrap());
             let (durable, expected) = match &database.server {
-                Server::MariaDb(server) => (
-                    server.admin("SELECT @@innodb_flush_log_at_trx_commit"),
-                    "1",
-                ),
+                Server::MariaDb(server) => {
+                    (server.admin("SELECT @@innodb_flush_log_at_trx_commit"), "1")
+                }
                 Server::Postgres(server) => (server.admin("SHOW synchronous_commit"), "on"),
                 Server::Galera(_) => continue,
             };
