@@ -3,13 +3,22 @@
 //! One file per noun. Every route but `whoami` needs [`Verb::Admin`] on everything; a data token
 //! gets 403 whatever it asks for. Failures are `application/problem+json`.
 
+pub mod browse;
 pub mod classworks;
 pub mod databases;
 pub mod edgekv;
 mod entries;
+pub mod entry;
+pub mod expiry;
 pub mod health;
+pub mod keyspaces;
+pub mod metrics;
+pub mod session;
 pub mod tokens;
 pub mod users;
+pub mod watch;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
@@ -39,6 +48,8 @@ const VERSION_PATH: &str = "/api/v1";
 pub struct Admin {
     ctx: Ctx,
     passwords: Passwords,
+    sessions: Arc<session::Sessions>,
+    series: Option<Arc<metrics::Series>>,
 }
 
 /// What the dialect offers.
@@ -62,6 +73,18 @@ pub struct Admin {
         edgekv::list,
         edgekv::revoke,
         health::health,
+        keyspaces::list,
+        browse::browse,
+        entry::show,
+        entry::write,
+        entry::remove,
+        expiry::calendar,
+        watch::watch,
+        metrics::series,
+        session::show,
+        session::begin,
+        session::end,
+        session::make_link,
         users::list,
         users::create,
         users::show,
@@ -79,7 +102,19 @@ impl Admin {
     /// The admin API on the system keyspace of `ctx`. `passwords` bounds the hashing of all dialects
     /// together.
     pub fn new(ctx: Ctx, passwords: Passwords) -> Admin {
-        Admin { ctx, passwords }
+        Admin {
+            sessions: Arc::new(session::Sessions::new(ctx.clone())),
+            ctx,
+            passwords,
+            series: None,
+        }
+    }
+
+    /// The same with what was measured lately, to be shown.
+    #[must_use]
+    pub fn with_series(mut self, series: Arc<metrics::Series>) -> Admin {
+        self.series = Some(series);
+        self
     }
 }
 
@@ -104,16 +139,27 @@ impl Dialect for Admin {
             .route("/edgekv/clients", get(edgekv::list).post(edgekv::create))
             .route("/edgekv/clients/{client_token}", delete(edgekv::revoke))
             .route("/health", get(health::health))
+            .route("/keyspaces", get(keyspaces::list))
+            .route("/browse", get(browse::browse))
+            .route(
+                "/entry",
+                get(entry::show).put(entry::write).delete(entry::remove),
+            )
+            .route("/expiry", get(expiry::calendar))
             .route("/classworks/namespaces", get(classworks::namespaces))
             .route(
                 "/classworks/info",
                 get(classworks::info).put(classworks::set_info),
             )
             .merge(entries::routes())
+            .merge(session::routes())
+            .merge(watch::routes())
+            .merge(metrics::routes(self.series.clone()))
             .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
-        let routes = Router::new().nest(&at, routes);
-        finish(routes.with_state(self.ctx.clone()))
+        let routes = Router::new().nest(&at, routes).with_state(self.ctx.clone());
+        let sessions = Arc::clone(&self.sessions);
+        finish(routes).layer(axum::middleware::from_fn_with_state(sessions, session::layer))
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

@@ -99,6 +99,11 @@ impl Caller {
         }
     }
 
+    /// A caller who was found out by a proof of the dialect's own, such as a cookie.
+    pub fn known(principal: Principal, dialect: &'static str) -> Caller {
+        Caller { principal, dialect }
+    }
+
     /// The principal.
     pub fn principal(&self) -> &Principal {
         &self.principal
@@ -146,6 +151,10 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        // A layer of the dialect may have found out already.
+        if let Some(known) = parts.extensions.get::<Caller>() {
+            return Ok(known.clone());
+        }
         let ctx = Ctx::from_ref(state);
         let info = RequestInfo::of(parts)?;
         Caller::of(&ctx, &info, &parts.headers).await

@@ -142,10 +142,12 @@ pub struct Guard {
     pub keyspace: Keyspace,
     /// The key, or the common prefix of all keys listened to.
     pub key: Key,
+    /// What the caller must be allowed to do there.
+    pub verb: Verb,
 }
 
 impl Guard {
-    /// Whether the caller may still read: token not revoked, nothing expired. A store that cannot
+    /// Whether the caller may still listen: token not revoked, nothing expired. A store that cannot
     /// be asked does not end the stream; it will end by itself.
     async fn holds(&self) -> bool {
         let access = &self.ctx.access;
@@ -153,7 +155,7 @@ impl Guard {
         valid.unwrap_or(true)
             && self
                 .caller
-                .may(&self.ctx, &self.keyspace, Verb::Read, &self.key)
+                .may(&self.ctx, &self.keyspace, self.verb, &self.key)
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod edgerc;
 pub mod exit;
 pub mod listen;

@@ -3,3 +3,4 @@
 pub mod logs;
 pub mod probes;
 pub mod requests;
+pub mod series;

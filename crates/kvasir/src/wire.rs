@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
+use kvasir_api::admin::metrics::Series;
 use kvasir_api::{Ctx, Site, context};
 use kvasir_auth::edgegrid::Clients;
 use kvasir_auth::{Access, Passwords};
@@ -29,6 +30,7 @@ use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate};
 use crate::server_file::{Left, ServerFile};
 use crate::telemetry::probes::{Probes, Readiness};
 use crate::telemetry::requests::RequestMetrics;
+use crate::telemetry::series;
 use crate::tls::Certificates;
 use mounts::Mounted;
 
@@ -67,6 +69,8 @@ struct Shared {
     readiness: Readiness,
     shutdown: CancellationToken,
     background: TaskTracker,
+    /// What was measured lately, for the console.
+    series: Arc<Series>,
 }
 
 /// Sockets that are bound and accept nothing yet.
@@ -237,6 +241,7 @@ impl Shared {
             readiness: Readiness::default(),
             shutdown: CancellationToken::new(),
             background: TaskTracker::new(),
+            series: Arc::default(),
         })
     }
 
@@ -353,6 +358,13 @@ impl Shared {
         let metrics = Arc::new(RequestMetrics::register(&mut registry, names, count));
         let registry = config.metrics.enabled.then_some(registry);
         let probes = Arc::new(Probes::new(self.readiness.clone(), registry));
+        if config.metrics.enabled {
+            let sampling = series::sample(probes.clone(), self.series.clone(), self.clock.clone());
+            let stop = self.shutdown.clone();
+            self.background.spawn(async move {
+                stop.run_until_cancelled(sampling).await;
+            });
+        }
         let gate = Arc::new(Gate::new(config.limits.requests_in_progress));
         let handler = |dialects| {
             Arc::new(Handler {

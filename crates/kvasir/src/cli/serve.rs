@@ -108,7 +108,7 @@ fn announce(server: &Server) {
         println!("\n  EdgeKV takes the credential in {}", file.display());
     }
     println!(
-        "\n  Address   {base}\n\nTry:\n  \
+        "\n  Address   {base}\n  Console   {base}/_/\n\nTry:\n  \
          curl -X PUT {base}/kv/hello -H 'Content-Type: application/json' -d '{{\"value\": \"world\"}}'\n  \
          curl {base}/kv/hello\n  \
          kvasir ls --server {base}"

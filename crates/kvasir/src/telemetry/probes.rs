@@ -69,16 +69,18 @@ impl Probes {
         }
     }
 
+    /// The metrics in Prometheus' text form; `None` if they are switched off.
+    pub fn metrics_text(&self) -> Option<String> {
+        let mut text = String::new();
+        let encoded = prometheus_client::encoding::text::encode(&mut text, self.metrics.as_ref()?);
+        encoded.ok().map(|()| text)
+    }
+
     /// `GET /metrics` in Prometheus' text form.
     fn metrics(&self) -> Response {
-        let mut text = String::new();
-        let encoded = self
-            .metrics
-            .as_ref()
-            .map(|registry| prometheus_client::encoding::text::encode(&mut text, registry));
-        match encoded {
-            Some(Ok(())) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
-            Some(Err(_)) | None => Response::builder()
+        match self.metrics_text() {
+            Some(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+            None => Response::builder()
                 .status(StatusCode::INTERNAL_SERVER_ERROR)
                 .body(Body::empty())
                 .expect("a status alone makes a response"),

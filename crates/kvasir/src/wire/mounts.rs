@@ -11,6 +11,7 @@ use kvasir_kv::KeyspaceName;
 use super::{Shared, kopano_db};
 use crate::config::Config;
 use crate::config::mounts::MountSettings;
+use crate::console::Console;
 use crate::exit::Failure;
 
 /// A mount that exists without being configured.
@@ -23,6 +24,8 @@ struct Usual {
 /// The dialects in the order in which they are asked. Those that know their paths stand before
 /// those that share the root.
 const USUAL: &[Usual] = &[
+    // Claims the pages below the admin API's path, and leaves it the rest.
+    usual("console", "/_", "default"),
     usual("admin", "/_", "default"),
     usual("rest", "/kv", "default"),
     usual("edgekv", "", "edgekv"),
@@ -112,7 +115,14 @@ fn dialect(
             config.accounts.clone(),
             shared.passwords.clone(),
         )),
-        "admin" => Arc::new(admin::Admin::new(ctx, shared.passwords.clone())),
+        "admin" => {
+            let admin = admin::Admin::new(ctx, shared.passwords.clone());
+            match config.metrics.enabled {
+                true => Arc::new(admin.with_series(shared.series.clone())),
+                false => Arc::new(admin),
+            }
+        }
+        "console" => Arc::new(Console::new(ctx)),
         "deno" => Arc::new(deno::Deno::new(ctx, config.deno.clone())),
         "rest" => Arc::new(rest::Rest::new(ctx, config.rest.clone())),
         "classworks" => {

@@ -31,6 +31,7 @@ pub(super) async fn watch(state: &Rested, head: &Head) -> Result<Response, ApiEr
         caller: head.caller.clone(),
         keyspace: ctx.keyspace.clone(),
         key: key.clone(),
+        verb: Verb::Read,
     };
     let request = head.info.id;
     let events = states
