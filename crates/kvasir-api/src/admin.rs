@@ -159,7 +159,10 @@ impl Dialect for Admin {
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes).with_state(self.ctx.clone());
         let sessions = Arc::clone(&self.sessions);
-        finish(routes).layer(axum::middleware::from_fn_with_state(sessions, session::layer))
+        finish(routes).layer(axum::middleware::from_fn_with_state(
+            sessions,
+            session::layer,
+        ))
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

@@ -195,10 +195,7 @@ fn current(files: Arc<Files>) -> Arc<Files> {
 }
 
 /// `GET /_/`: the one page.
-async fn index(
-    State(files): State<Arc<Files>>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
+async fn index(State(files): State<Arc<Files>>, headers: HeaderMap) -> Result<Response, ApiError> {
     let files = current(files);
     let index = files.by_path.get("index.html").ok_or_else(no_such_file)?;
     Ok(index.response(&headers, "no-cache"))
@@ -252,9 +249,19 @@ mod tests {
     fn the_page_holds_no_script_or_style_of_its_own() {
         let files = Files::read();
         let index = String::from_utf8(files.by_path["index.html"].bytes.to_vec()).unwrap();
-        assert!(index.contains(&format!("assets/{}/", files.version)), "{index}");
+        assert!(
+            index.contains(&format!("assets/{}/", files.version)),
+            "{index}"
+        );
         assert!(!index.contains(FOLDER_MARK));
-        for bad in ["<style", " style=", "<script>", "javascript:", " onload=", " onclick="] {
+        for bad in [
+            "<style",
+            " style=",
+            "<script>",
+            "javascript:",
+            " onload=",
+            " onclick=",
+        ] {
             assert!(!index.contains(bad), "{bad}");
         }
     }
@@ -262,7 +269,10 @@ mod tests {
     #[test]
     fn no_file_turns_text_into_code_or_markup() {
         let files = Files::read();
-        let own = files.by_path.iter().filter(|(path, _)| !path.starts_with("vendor/"));
+        let own = files
+            .by_path
+            .iter()
+            .filter(|(path, _)| !path.starts_with("vendor/"));
         for (path, file) in own {
             let text = String::from_utf8_lossy(&file.bytes);
             for bad in [

@@ -236,7 +236,11 @@ impl Filter {
 }
 
 /// Some entries from the beginning of a range.
-async fn some(keyspace: &Keyspace, range: &KeyRange, limit: usize) -> Result<(Vec<Entry>, bool), ApiError> {
+async fn some(
+    keyspace: &Keyspace,
+    range: &KeyRange,
+    limit: usize,
+) -> Result<(Vec<Entry>, bool), ApiError> {
     let mut read = RangeRead::new(range.clone(), limit);
     read.bytes_max = PAGE_BYTES_MAX;
     let found = keyspace.read(SnapshotRead::range(read)).await?;
@@ -255,7 +259,11 @@ async fn list(
     if let Some(Cursor(last)) = cursor {
         range.start = range.start.max(last.successor());
     }
-    let step = if filter.is_empty() { limit } else { FILTER_STEP };
+    let step = if filter.is_empty() {
+        limit
+    } else {
+        FILTER_STEP
+    };
     let (mut rows, mut examined) = (Vec::new(), 0);
     loop {
         let (entries, more) = some(&place.keyspace, &range, step).await?;

@@ -144,7 +144,10 @@ impl NewValue {
         let encoding = [Encoding::Json, Encoding::V8, Encoding::U64, Encoding::Bytes];
         let encoding = encoding.into_iter().find(|e| e.name() == self.encoding);
         let encoding = encoding.ok_or_else(|| {
-            bad(format!("{:?} is none of json, v8, u64, bytes", self.encoding))
+            bad(format!(
+                "{:?} is none of json, v8, u64, bytes",
+                self.encoding
+            ))
         })?;
         let value = match (self.text, self.typed, self.raw) {
             (Some(text), None, None) if encoding == Encoding::Json => {
@@ -331,7 +334,8 @@ pub(super) async fn remove(
     let query = Query::parse(query.as_deref().unwrap_or_default())?;
     let (keyspace, key) = named(&ctx, &query)?;
     let known = query.text("versionstamp")?;
-    let known = known.ok_or_else(|| ApiError::bad_request("name the `versionstamp` that was read"))?;
+    let known =
+        known.ok_or_else(|| ApiError::bad_request("name the `versionstamp` that was read"))?;
     let write = AtomicWrite::new()
         .check(key.clone(), version(known)?)
         .push(Mutation::delete(key.clone()));

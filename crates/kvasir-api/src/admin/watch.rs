@@ -117,7 +117,10 @@ pub(super) async fn watch(
         None => standing(&keyspace, &range, initial.min(INITIAL_MAX)).boxed(),
     };
     let stamp = keyspace.store().versionstamp().await?;
-    let ready = event_of(stamp, &json!({"kind": "ready", "versionstamp": stamp.to_string()}));
+    let ready = event_of(
+        stamp,
+        &json!({"kind": "ready", "versionstamp": stamp.to_string()}),
+    );
     let first: Vec<Changes> = match first {
         Poll::Ready(Some(changes)) => vec![changes],
         Poll::Ready(None) | Poll::Pending => Vec::new(),
@@ -201,7 +204,9 @@ async fn told(keyspace: Keyspace, changes: Changes) -> Vec<Bytes> {
     }
     keys.reverse();
     for keys in keys.chunks(READ_AT_ONCE) {
-        let read = keyspace.read(SnapshotRead::keys(keys.iter().cloned())).await;
+        let read = keyspace
+            .read(SnapshotRead::keys(keys.iter().cloned()))
+            .await;
         let Ok(found) = read else {
             events.push(event_of(changes.versionstamp, &json!({"kind": "missed"})));
             continue;
