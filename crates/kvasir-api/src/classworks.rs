@@ -23,6 +23,7 @@ mod value;
 mod wire;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -52,7 +53,8 @@ pub use wire::{LIMIT_DEFAULT, LIMIT_MAX};
 use cors::Cors;
 use devices::Devices;
 use gate::Gate;
-use listing::Listings;
+use listing::warm::Warmth;
+use listing::{Bounds, Listings};
 
 /// The dialect on one mount. Clones share everything.
 #[derive(Clone)]
@@ -78,6 +80,7 @@ struct App {
     gate: Gate,
     devices: Devices,
     listings: Listings,
+    warmth: Warmth,
     cors: Cors,
     streams: Arc<Semaphore>,
 }
@@ -90,7 +93,8 @@ impl Classworks {
             myself: Weak::clone(myself),
             gate: Gate::new(ctx.clone(), &settings, passwords),
             devices: Devices::new(ctx.system.clone()),
-            listings: Listings::new(Arc::clone(&ctx.clock)),
+            listings: Listings::new(Arc::clone(&ctx.clock), Bounds::default()),
+            warmth: Warmth::new(),
             cors: Cors::new(&settings.cors_origins),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             ctx,
@@ -175,6 +179,11 @@ impl Dialect for Classworks {
         })
     }
 
+    /// The handlers bound the whole request, so no part of it needs a bound of its own.
+    fn body_gap(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.app.settings.timeout_seconds.into()))
+    }
+
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {
         let response = error::render(error, request);
         match &self.app.cors {
@@ -182,6 +191,19 @@ impl Dialect for Classworks {
             cors @ Cors::Any => cors.mark(&http::HeaderMap::new(), response),
             Cors::These(_) => response,
         }
+    }
+
+    fn background(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let App {
+                ctx,
+                listings,
+                warmth,
+                ..
+            } = &*self.app;
+            let warming = warmth.keep(listings, &ctx.keyspace);
+            ctx.shutdown.run_until_cancelled(warming).await;
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which dialect serves a request, and how its failures are rendered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +13,7 @@ use kvasir_auth::{Access, TooSoon};
 use tower::ServiceExt;
 
 use crate::error::ApiError;
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, host_name};
 
 /// Header that names the request in every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,6 +41,13 @@ pub trait Dialect: Send + Sync + 'static {
         _request: &'a Parts,
         _info: &'a RequestInfo,
     ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
+        None
+    }
+
+    /// Longest wait for the next part of a request's body, where it differs from the listener's. A
+    /// dialect that bounds the whole request by itself says here that its own bound should come
+    /// first.
+    fn body_gap(&self) -> Option<Duration> {
         None
     }
 
@@ -90,16 +98,40 @@ pub struct Site {
 struct Mount {
     dialect: Arc<dyn Dialect>,
     routes: Router,
+    hosts: Vec<String>,
+}
+
+/// A dialect and the host names that lead to it; none for all.
+pub struct Place {
+    /// The dialect.
+    pub dialect: Arc<dyn Dialect>,
+    /// Host names, without ports and in any case. Requests for other hosts do not reach the dialect.
+    pub hosts: Vec<String>,
+}
+
+impl From<Arc<dyn Dialect>> for Place {
+    fn from(dialect: Arc<dyn Dialect>) -> Place {
+        Place {
+            dialect,
+            hosts: Vec::new(),
+        }
+    }
 }
 
 impl Site {
     /// A site of dialects, asked in this order.
     pub fn new(dialects: Vec<Arc<dyn Dialect>>) -> Site {
-        let mounts = dialects
+        Site::of(dialects.into_iter().map(Place::from).collect())
+    }
+
+    /// A site of dialects, some of them only under certain host names. Asked in this order.
+    pub fn of(places: Vec<Place>) -> Site {
+        let mounts = places
             .into_iter()
-            .map(|dialect| Mount {
+            .map(|Place { dialect, hosts }| Mount {
                 routes: dialect.routes(),
                 dialect,
+                hosts: hosts.iter().map(|host| plain_host(host)).collect(),
             })
             .collect();
         Site {
@@ -117,7 +149,7 @@ impl Site {
 
     /// Answers one request. Never fails: every error is rendered.
     pub async fn handle(&self, request: Request<Body>, info: RequestInfo) -> Response {
-        let mount = self.mount_of(request.method(), request.uri().path());
+        let mount = self.mount_of(&info);
         let id = info.id.header();
         let too_soon = self
             .access
@@ -137,7 +169,7 @@ impl Site {
     /// The answer to a request that is refused before its dialect sees it, in the shape of the
     /// dialect that would have served it.
     pub fn refuse(&self, error: ApiError, info: &RequestInfo) -> Response {
-        let mut response = match self.mount_of(&info.method, info.uri.path()) {
+        let mut response = match self.mount_of(info) {
             None => plain(&error),
             Some(mount) => mount.rendered(error.into_response(), info),
         };
@@ -146,18 +178,34 @@ impl Site {
     }
 
     /// Name of the dialect that serves a request.
-    pub fn dialect_of(&self, method: &Method, path: &str) -> Option<&'static str> {
-        Some(self.mount_of(method, path)?.dialect.name())
+    pub fn dialect_of(&self, info: &RequestInfo) -> Option<&'static str> {
+        Some(self.mount_of(info)?.dialect.name())
     }
 
-    fn mount_of(&self, method: &Method, path: &str) -> Option<&Mount> {
+    /// See [`Dialect::body_gap`].
+    pub fn body_gap(&self, info: &RequestInfo) -> Option<Duration> {
+        self.mount_of(info)?.dialect.body_gap()
+    }
+
+    fn mount_of(&self, info: &RequestInfo) -> Option<&Mount> {
+        let (method, path) = (&info.method, info.uri.path());
         self.mounts
             .iter()
-            .find(|mount| mount.dialect.claims(method, path))
+            .find(|mount| mount.is_at(&info.host) && mount.dialect.claims(method, path))
     }
 }
 
+/// A host name as it is compared.
+fn plain_host(host: &str) -> String {
+    let name = host_name(host);
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
 impl Mount {
+    fn is_at(&self, host: &str) -> bool {
+        self.hosts.is_empty() || self.hosts.contains(&plain_host(host))
+    }
+
     async fn answer(&self, request: Request<Body>, info: RequestInfo) -> Response {
         let (parts, body) = request.into_parts();
         if let Some(direct) = self.dialect.direct(&parts, &info) {

@@ -83,7 +83,7 @@ impl RequestInfo {
 }
 
 /// The host without its port.
-fn host_name(host: &str) -> &str {
+pub(crate) fn host_name(host: &str) -> &str {
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => v6,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
@@ -128,6 +128,24 @@ impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
+}
+
+/// The client that trusted proxies name in `X-Forwarded-For`: the nearest hop that is not itself a
+/// trusted proxy. A hop that is no address ends the search, since whatever stands further away was
+/// not written by a trusted proxy.
+pub fn forwarded_client(
+    headers: &HeaderMap,
+    is_trusted: impl Fn(IpAddr) -> bool,
+) -> Option<IpAddr> {
+    let mut hops = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .rev()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.rsplit(','))
+        .map_while(|hop| hop.trim().parse::<IpAddr>().ok())
+        .map(|hop| hop.to_canonical());
+    hops.find(|hop| !is_trusted(*hop))
 }
 
 /// The bearer token of an `Authorization` header; the scheme in any case.

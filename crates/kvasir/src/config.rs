@@ -21,6 +21,7 @@ pub mod special;
 pub mod tls;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use kvasir_api::{accounts, classworks, deno, edgekv, kopano, rest};
 use kvasir_auth::AccessSettings;
@@ -85,6 +86,23 @@ impl Config {
         let layers = Layers::gather(sources, &Config::settings())?;
         let config = layers.decode()?;
         Ok((config, layers))
+    }
+
+    /// Where the Classworks dialect is served alone because of `classworks.port`: at the address of
+    /// the first listener. `None` if the mount is off or has addresses or host names of its own, or
+    /// if the server listens on that port anyway, as where the environment's `PORT` means the whole
+    /// server.
+    pub fn classworks_listener(&self) -> Option<SocketAddr> {
+        let port = self.classworks.port?;
+        let mount = self.mount.get("classworks");
+        let is_free = mount.is_none_or(|mount| {
+            mount.enabled && mount.listen.is_empty() && mount.host.is_empty()
+        });
+        let (clear, encrypted) = self.server.addresses();
+        let is_taken = |addr: &SocketAddr| addr.port() == port && port != 0;
+        let is_taken = clear.iter().chain(&encrypted).any(is_taken);
+        let ip = clear.first()?.ip();
+        (is_free && !is_taken).then_some(SocketAddr::new(ip, port))
     }
 
     /// Every setting there is, in the order of the sections.

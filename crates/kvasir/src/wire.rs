@@ -178,11 +178,11 @@ impl Sockets {
                 .collect::<anyhow::Result<Vec<_>>>()
         };
         let mut of_mounts = BTreeMap::new();
-        for mount in config.mount.values().filter(|mount| mount.enabled) {
-            for addr in &mount.listen {
-                if !of_mounts.contains_key(addr) {
-                    of_mounts.insert(*addr, bind(*addr)?);
-                }
+        let mounts = config.mount.values().filter(|mount| mount.enabled);
+        let own = mounts.flat_map(|mount| mount.listen.iter().copied());
+        for addr in own.chain(config.classworks_listener()) {
+            if !of_mounts.contains_key(&addr) {
+                of_mounts.insert(addr, bind(addr)?);
             }
         }
         Ok(Sockets {
@@ -366,9 +366,10 @@ impl Shared {
             });
         }
         let gate = Arc::new(Gate::new(config.limits.requests_in_progress));
-        let handler = |dialects| {
+        let handler = |mounts: Vec<Mounted>| {
+            let places = mounts.into_iter().map(Into::into).collect();
             Arc::new(Handler {
-                site: Arc::new(Site::new(dialects).limited_by(self.access.clone())),
+                site: Arc::new(Site::of(places).limited_by(self.access.clone())),
                 probes: probes.clone(),
                 trusted_proxies: TrustedProxies(config.server.trusted_proxies.clone()),
                 gate: gate.clone(),
@@ -378,11 +379,11 @@ impl Shared {
         };
         for (addr, bound) in sockets.of_mounts {
             let own = mounts.iter().filter(|mount| mount.listen.contains(&addr));
-            let own = own.map(|mount| mount.dialect.clone()).collect();
+            let own = own.cloned().collect();
             listeners.serve(bound, handler(own), None);
         }
         let common = mounts.into_iter().filter(|mount| mount.listen.is_empty());
-        let common = handler(common.map(|mount| mount.dialect).collect());
+        let common = handler(common.collect());
         for bound in sockets.clear {
             listeners.serve(bound, common.clone(), None);
         }

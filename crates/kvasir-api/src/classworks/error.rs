@@ -205,6 +205,11 @@ pub(super) fn unsupported(what: &str, value: &str) -> ApiError {
     )
 }
 
+/// 400: the body's compression is broken.
+pub(super) fn damaged() -> ApiError {
+    bad("请求体的压缩数据无效").with_code("not_json")
+}
+
 /// 429.
 pub(super) fn too_many_requests(retry_after_seconds: u64) -> ApiError {
     ApiError::new(

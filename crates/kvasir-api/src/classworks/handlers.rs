@@ -19,7 +19,7 @@ use kvasir_kv::Clock;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, forwarded_client};
 
 use super::gate::{self, Renewal, Right};
 use super::layout::{Device, Space};
@@ -290,9 +290,24 @@ impl Call<'_> {
         serde_json::from_slice(body).map_err(|_| error::no_value())
     }
 
+    /// Tells of keys that were written, so that large namespaces are read before they are listed.
+    fn wrote(&self, opened: &Opened, keys: usize) {
+        if self.namespace != RESERVED_NAMESPACE {
+            self.app.warmth.wrote(&opened.space, keys);
+        }
+    }
+
     /// The address that is noted with what is written.
     fn creator(&self) -> String {
-        self.info.client.to_canonical().to_string()
+        let peer = self.info.peer.ip().to_canonical();
+        let mut client = self.info.client.to_canonical();
+        let trusted = &self.app.settings.trusted_proxies;
+        // What the listener was told by a proxy of its own stands.
+        if client == peer && trusted.contains(&peer) {
+            let is_trusted = |hop| trusted.contains(&hop);
+            client = forwarded_client(self.headers, is_trusted).unwrap_or(client);
+        }
+        client.to_string()
     }
 }
 

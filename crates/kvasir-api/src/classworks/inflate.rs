@@ -1,11 +1,18 @@
 //! Encodings of request bodies.
 
+use std::io::Read;
+
+use brotli_decompressor::Decompressor;
 use bytes::Bytes;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 
 use crate::error::ApiError;
 
 use super::error;
+
+/// How much compressed data brotli takes in at a time, in bytes.
+const BROTLI_BUFFER_BYTES: usize = 4096;
 
 /// Refuses bodies whose `Content-Type` names another charset than UTF-8. The type itself does not
 /// matter: whatever it says, the body is tried as JSON.
@@ -32,11 +39,13 @@ pub(super) fn check_charset(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Undoes the `Content-Encoding` of a body of at most `bytes_max` bytes afterwards.
+/// Undoes the `Content-Encoding` of a body: gzip, deflate (in its zlib form) or brotli, as the
+/// original's body parser does. The limit holds for what comes out, so a small body cannot become a
+/// huge one.
 ///
 /// # Errors
 ///
-/// 415 for unknown encodings, 413 above the limit, 400 for a damaged body.
+/// 415 for other encodings and for several at once, 413 above the limit, 400 for a damaged body.
 pub(super) fn undo(headers: &HeaderMap, body: Bytes, bytes_max: usize) -> Result<Bytes, ApiError> {
     let encoding = match headers.get(header::CONTENT_ENCODING) {
         None => return Ok(body),
@@ -44,9 +53,19 @@ pub(super) fn undo(headers: &HeaderMap, body: Bytes, bytes_max: usize) -> Result
     };
     match encoding.as_str() {
         "" | "identity" => Ok(body),
-        other => {
-            let _ = bytes_max;
-            Err(error::unsupported("Content-Encoding", other))
-        }
+        "gzip" | "x-gzip" => inflated(MultiGzDecoder::new(&*body), bytes_max),
+        "deflate" => inflated(ZlibDecoder::new(&*body), bytes_max),
+        "br" => inflated(Decompressor::new(&*body, BROTLI_BUFFER_BYTES), bytes_max),
+        other => Err(error::unsupported("Content-Encoding", other)),
+    }
+}
+
+fn inflated(reader: impl Read, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut out = Vec::new();
+    let read = reader.take(bytes_max as u64 + 1).read_to_end(&mut out);
+    read.map_err(|_| error::damaged())?;
+    match out.len() > bytes_max {
+        true => Err(error::too_large()),
+        false => Ok(out.into()),
     }
 }

@@ -7,12 +7,18 @@
 //! told is done. It is also the state at one point of history: a row read later than the newest
 //! change heard is read again once its own change has been heard.
 //!
+//! The first list of a namespace has to read it all, which takes a tenth of a second for 100,000
+//! keys. [`warm`] therefore reads large namespaces before anybody lists them.
+//!
 //! Two bounds. All rows together take at most [`CACHE_BYTES_MAX`], least recently listed
 //! namespaces going first; and a namespace over [`ROWS_MAX`] keys is not kept, listed by key only,
 //! and read through each time. On backends that several processes share, rows are kept only until
 //! the next commit to the store, whatever it changed.
 
 mod rows;
+#[cfg(test)]
+mod tests;
+pub(super) mod warm;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,12 +55,34 @@ const KEYS_AT_ONCE: usize = 64;
 /// without pause needs a second time.
 const SETTLE_TRIES: usize = 64;
 
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    rows_max: usize,
+    cache_bytes_max: usize,
+    namespaces_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            rows_max: ROWS_MAX,
+            cache_bytes_max: CACHE_BYTES_MAX,
+            namespaces_max: NAMESPACES_MAX,
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Listings {
     clock: Arc<dyn Clock>,
+    bounds: Bounds,
     kept: Mutex<HashMap<Key, Kept>>,
+    /// Counts uses. A place that was never listed, only warmed, has been used at 0.
     uses: AtomicU64,
     scans: Semaphore,
+    /// How many namespaces were read through.
+    read_through: AtomicU64,
 }
 
 /// The place of one namespace.
@@ -82,12 +110,14 @@ enum Validity {
 pub(super) struct TooManyKeys;
 
 impl Listings {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Listings {
+    pub(super) fn new(clock: Arc<dyn Clock>, bounds: Bounds) -> Listings {
         Listings {
             clock,
+            bounds,
             kept: Mutex::default(),
-            uses: AtomicU64::new(0),
+            uses: AtomicU64::new(1),
             scans: Semaphore::new(SCANS_MAX),
+            read_through: AtomicU64::new(0),
         }
     }
 
@@ -97,9 +127,40 @@ impl Listings {
         space: &Space,
         show: impl FnOnce(&mut Rows) -> T,
     ) -> Result<std::result::Result<T, TooManyKeys>> {
+        let used = self.uses.fetch_add(1, Ordering::Relaxed);
+        self.with_rows_at(space, used, show).await
+    }
+
+    /// Reads or brings up to date the rows of a namespace, so that the next list is cheap in every
+    /// order. Does not count as a use.
+    pub(super) async fn warm(&self, space: &Space) -> Result<()> {
+        let prepared = self.with_rows_at(space, 0, Rows::prepare).await?;
+        // A namespace that is too large to be kept stays cold.
+        Ok(prepared.unwrap_or_default())
+    }
+
+    /// Whether there is room for another namespace without giving up one.
+    pub(super) fn has_room(&self) -> bool {
+        let kept = self.kept();
+        let total: usize = kept.values().map(|place| place.cost_bytes).sum();
+        total < self.bounds.cache_bytes_max / 2 && kept.len() < self.bounds.namespaces_max / 2
+    }
+
+    /// Whether the rows of a namespace are kept, up to date or not.
+    pub(super) fn keeps(&self, space: &Space) -> bool {
+        let id = space.keyspace.stored_key(&space.prefix);
+        self.kept().contains_key(&id)
+    }
+
+    async fn with_rows_at<T>(
+        &self,
+        space: &Space,
+        used: u64,
+        show: impl FnOnce(&mut Rows) -> T,
+    ) -> Result<std::result::Result<T, TooManyKeys>> {
         // The stored key is unique over all keyspaces.
         let id = space.keyspace.stored_key(&space.prefix);
-        let listing = self.place_of(&id);
+        let listing = self.place_of(&id, used);
         let mut listing = listing.lock().await;
         let known = match listing.take() {
             Some(known) => known.brought_up_to_date(space).await?,
@@ -128,15 +189,14 @@ impl Listings {
         self.kept.lock().expect("no panic while held")
     }
 
-    fn place_of(&self, id: &Key) -> Arc<tokio::sync::Mutex<Option<Listing>>> {
-        let last_use = self.uses.fetch_add(1, Ordering::Relaxed);
+    fn place_of(&self, id: &Key, used: u64) -> Arc<tokio::sync::Mutex<Option<Listing>>> {
         let mut kept = self.kept();
         let place = kept.entry(id.clone()).or_insert_with(|| Kept {
             listing: Arc::default(),
             cost_bytes: 0,
-            last_use,
+            last_use: used,
         });
-        place.last_use = last_use;
+        place.last_use = place.last_use.max(used);
         Arc::clone(&place.listing)
     }
 
@@ -151,7 +211,7 @@ impl Listings {
             place.cost_bytes = cost_bytes;
         }
         let mut total: usize = kept.values().map(|place| place.cost_bytes).sum();
-        while total > CACHE_BYTES_MAX || kept.len() > NAMESPACES_MAX {
+        while total > self.bounds.cache_bytes_max || kept.len() > self.bounds.namespaces_max {
             let oldest = kept.iter().min_by_key(|(_, place)| place.last_use);
             let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
                 return;
@@ -165,6 +225,7 @@ impl Listings {
         let store = space.keyspace.store();
         let range = KeyRange::below(&space.prefix);
         let _turn = self.scans.acquire().await;
+        self.read_through.fetch_add(1, Ordering::Relaxed);
         let mut validity = if store.capabilities().shared {
             Validity::At(store.versionstamp().await?)
         } else {
@@ -184,7 +245,7 @@ impl Listings {
                     rows.push(Row::new(key, &entry));
                 }
             }
-            if rows.len() > ROWS_MAX {
+            if rows.len() > self.bounds.rows_max {
                 return Ok(None);
             }
         }

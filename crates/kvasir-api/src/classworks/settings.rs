@@ -1,5 +1,7 @@
 //! `[classworks]` of the configuration.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -22,6 +24,9 @@ pub struct Settings {
     pub namespaces: Namespaces,
     /// The key that every request has to show in `X-Site-Key`. Empty means none, too.
     pub site_key: Option<SecretString>,
+    /// A further port that serves this dialect and nothing else, as the original did. The binary
+    /// listens there, at the address of its first listener.
+    pub port: Option<u16>,
     /// Serve other addresses than loopback to everybody although there is no site key. Without this
     /// and without a site key, such requests need a Kvasir token for the namespace.
     pub serve_openly: bool,
@@ -32,6 +37,10 @@ pub struct Settings {
     pub reads_per_minute: u32,
     /// Requests per minute that write.
     pub writes_per_minute: u32,
+    /// Proxies whose `X-Forwarded-For` is believed for the address that is noted with what is
+    /// written, beside those that the listener trusts. Limits believe only the latter, or any
+    /// program on this machine could get around them.
+    pub trusted_proxies: Vec<IpAddr>,
     /// Largest value, in bytes. Above it the answer is 413. The store's own limit holds as well.
     pub value_bytes_max: usize,
     /// Largest body of `_batchimport`, in bytes. Above it the answer is 413.
@@ -53,10 +62,12 @@ impl Default for Settings {
             root: true,
             namespaces: Namespaces::Any,
             site_key: None,
+            port: None,
             serve_openly: false,
             rate_limit: RateLimit::Auto,
             reads_per_minute: 600,
             writes_per_minute: 300,
+            trusted_proxies: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
             value_bytes_max: VALUE_BYTES_DEFAULT,
             batch_bytes_max: BATCH_BYTES_DEFAULT,
             timeout_seconds: 30,

@@ -278,9 +278,12 @@ impl Layers {
     }
 
     fn add_variables(&mut self, variables: &[(String, String)]) -> Result<(), ConfigError> {
+        self.add_packaged(variables)?;
+        // A variable that is set to nothing says nothing, as in the programs that these are from.
+        let is_said = |value: &str| !value.is_empty();
         let special = special::VARIABLES.iter().filter_map(|alias| {
             variables.iter().find_map(|(name, value)| {
-                if name == alias.name {
+                if name == alias.name && is_said(value) {
                     Some((name, alias.path.to_owned(), value))
                 } else if name.strip_suffix("_FILE") == Some(alias.name) {
                     Some((name, format!("{}{FILE_ENDING}", alias.path), value))
@@ -307,6 +310,36 @@ impl Layers {
             let origin = Origin::Variable(name.clone());
             self.known(&path, &origin)?;
             self.add(&path, Given::Text(value.clone()), origin)?;
+        }
+        Ok(())
+    }
+
+    fn add_packaged(&mut self, variables: &[(String, String)]) -> Result<(), ConfigError> {
+        let (own, _) = special::PACKAGED.split_at(special::PACKAGED_OWN);
+        let is_ours = |name: &str| own.iter().any(|alias| alias.name == name);
+        if !variables.iter().any(|(name, _)| is_ours(name)) {
+            return Ok(());
+        }
+        for alias in special::PACKAGED {
+            // What the replaced daemon's own variables say is stronger.
+            let stronger = |(name, value): &(String, String)| {
+                let mut known = special::VARIABLES.iter();
+                !value.is_empty()
+                    && known.any(|other| other.path == alias.path && other.name == name)
+            };
+            let found = variables.iter().find(|(name, _)| name == alias.name);
+            let Some((name, value)) = found.filter(|(_, value)| !value.is_empty()) else {
+                continue;
+            };
+            if variables.iter().any(stronger) {
+                continue;
+            }
+            let value = match alias.path {
+                "log.level" => special::packaged_level(value),
+                _ => value,
+            };
+            let origin = Origin::Variable(name.clone());
+            self.add(alias.path, Given::Text(value.to_owned()), origin)?;
         }
         Ok(())
     }

@@ -22,6 +22,9 @@ pub struct MountSettings {
     /// Addresses that serve this mount and nothing else but mounts given the same address. Empty
     /// means all addresses of `[server]`.
     pub listen: Vec<SocketAddr>,
+    /// Host names that lead to this mount, without ports; requests for other hosts do not reach it.
+    /// Empty means all hosts.
+    pub host: Vec<String>,
 }
 
 impl Default for MountSettings {
@@ -33,6 +36,7 @@ impl Default for MountSettings {
             keyspace: None,
             store: None,
             listen: Vec::new(),
+            host: Vec::new(),
         }
     }
 }

@@ -176,3 +176,92 @@ fn default_toml_holds_every_setting_with_its_default() {
     let (config, _) = Config::load(&sources).unwrap();
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
 }
+
+#[test]
+fn the_names_of_the_replaced_programs_are_understood() {
+    let (_folder, mut sources) = file("");
+    sources.variables = vec![
+        variable("PORT", "3000"),
+        variable("SITE_KEY", "key"),
+        variable("KOPANO_KVS_DB_DRIVER", "sqlite3"),
+        variable("KOPANO_KVS_DB_DATASOURCE", "/tmp/kvs.db"),
+        variable("KOPANO_KVS_DB_MIGRATIONS", "/usr/share/migrations"),
+        variable("KOPANO_KVS_ALLOW_CORS", "1"),
+        variable("KOPANO_KVS_REQUIRED_SCOPES", "a b"),
+        variable("OIDC_ISSUER_IDENTIFIER", "https://id.example"),
+    ];
+    let (config, layers) = Config::load(&sources).unwrap();
+    assert_eq!(config.classworks.port, Some(3000));
+    assert_eq!(config.kopano_db.driver, "sqlite3");
+    assert_eq!(config.kopano_db.datasource, "/tmp/kvs.db");
+    assert_eq!(config.kopano_db.migrations, "/usr/share/migrations");
+    assert!(config.kopano.allow_cors);
+    assert_eq!(config.kopano.required_scopes, "a b");
+    assert_eq!(config.kopano.issuer.as_deref(), Some("https://id.example"));
+    assert_eq!(origin_of(&layers, "classworks.port"), "PORT");
+}
+
+#[test]
+fn a_name_of_a_replaced_program_that_is_set_to_nothing_says_nothing() {
+    let (_folder, mut sources) = file("");
+    sources.variables = ["PORT", "KOPANO_KVS_ALLOW_CORS", "OIDC_ISSUER_IDENTIFIER"]
+        .map(|name| variable(name, ""))
+        .into();
+    let (config, _) = Config::load(&sources).unwrap();
+    assert_eq!(config.classworks.port, None);
+    assert!(!config.kopano.allow_cors);
+    assert_eq!(config.kopano.issuer, None);
+}
+
+#[test]
+fn the_packaged_configuration_of_the_kopano_daemon_is_understood_as_variables() {
+    let (_folder, mut sources) = file("");
+    let packaged = [
+        variable("listen", "127.0.0.1:8039"),
+        variable("insecure", "yes"),
+        variable("log_level", "fatal"),
+        variable("plugins", "kvs pubs"),
+        variable("plugin_kvs_db_drivername", "sqlite3"),
+        variable("plugin_kvs_db_datasource", "/var/lib/kopano/kapi-kvs/kvs.db"),
+        variable("plugin_kvs_db_migrations", "/usr/lib/kopano/kapi-kvs/db/migrations"),
+        variable("oidc_issuer_identifier", "https://id.example"),
+    ];
+    sources.variables = packaged.to_vec();
+    let (config, layers) = Config::load(&sources).unwrap();
+    assert_eq!(config.server.listen, ["127.0.0.1:8039".parse().unwrap()]);
+    assert!(config.kopano.insecure);
+    assert_eq!(config.log.level, "error");
+    assert_eq!(config.kopano_db.driver, "sqlite3");
+    assert_eq!(config.kopano_db.datasource, "/var/lib/kopano/kapi-kvs/kvs.db");
+    assert!(config.kopano_db.migrations.ends_with("migrations"));
+    assert_eq!(config.kopano.issuer.as_deref(), Some("https://id.example"));
+    assert_eq!(origin_of(&layers, "server.listen"), "listen");
+
+    // The daemon's own variables win, and everyday words alone mean nothing.
+    sources.variables.push(variable("OIDC_ISSUER_IDENTIFIER", "https://other.example"));
+    let (config, _) = Config::load(&sources).unwrap();
+    assert_eq!(config.kopano.issuer.as_deref(), Some("https://other.example"));
+    sources.variables = packaged[..4].to_vec();
+    let (config, _) = Config::load(&sources).unwrap();
+    assert!(config.server.listen.is_empty() && !config.kopano.insecure);
+}
+
+#[test]
+fn the_port_of_the_original_means_a_listener_of_its_own_unless_it_is_taken() {
+    let at = |flags: Vec<(String, String, Vec<String>)>| {
+        let sources = Sources {
+            variables: vec![variable("PORT", "3000")],
+            flags,
+            ..Sources::default()
+        };
+        let (config, _) = Config::load(&sources).unwrap();
+        config.classworks_listener().map(|addr| addr.to_string())
+    };
+    assert_eq!(at(vec![]).as_deref(), Some("127.0.0.1:3000"));
+    let public = flag("server.listen", "0.0.0.0:8000");
+    assert_eq!(at(vec![public]).as_deref(), Some("0.0.0.0:3000"));
+    assert_eq!(at(vec![flag("server.listen", "0.0.0.0:3000")]), None);
+    assert_eq!(at(vec![flag("mount.classworks.enabled", "false")]), None);
+    assert_eq!(at(vec![flag("mount.classworks.listen", "127.0.0.1:1")]), None);
+    assert_eq!(at(vec![flag("mount.classworks.host", "kv.example")]), None);
+}

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName};
 use kvasir_api::RequestInfo;
+use kvasir_api::request::forwarded_client;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Nobody else's are.
@@ -18,16 +18,8 @@ impl TrustedProxies {
         if self.0.is_empty() || !self.contains(info.peer.ip()) {
             return;
         }
-        let mut hops = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .rev()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.rsplit(','))
-            .map_while(|hop| hop.trim().parse::<IpAddr>().ok());
-        // The nearest hop that is not itself a trusted proxy is the client.
-        if let Some(client) = hops.find(|hop| !self.contains(*hop)) {
-            info.client = client.to_canonical();
+        if let Some(client) = forwarded_client(headers, |hop| self.contains(hop)) {
+            info.client = client;
         }
         if let Some(scheme) = headers.get(FORWARDED_PROTO) {
             info.is_tls = scheme.as_bytes().eq_ignore_ascii_case(b"https");

@@ -88,10 +88,9 @@ impl Handler {
         if let Some(response) = self.probes.answer(&info) {
             return response;
         }
-        let dialect = self.site.dialect_of(&info.method, info.uri.path());
+        let dialect = self.site.dialect_of(&info);
         let response = if let Some(_permit) = self.gate.enter(dialect) {
-            let pace = self.body_pace;
-            let request = request.map(|body| paced(body, pace));
+            let request = request.map(|body| self.paced(body, &info));
             self.site.handle(request, info.clone()).await
         } else {
             self.metrics.shed.inc();
@@ -108,13 +107,16 @@ impl Handler {
         );
         response
     }
-}
 
-/// The body as dialects get it. The usual request has none.
-fn paced(body: Incoming, pace: BodyPace) -> Body {
-    if body.is_end_stream() {
-        Body::empty()
-    } else {
+    /// The body as dialects get it. The usual request has none.
+    fn paced(&self, body: Incoming, info: &RequestInfo) -> Body {
+        if body.is_end_stream() {
+            return Body::empty();
+        }
+        let mut pace = self.body_pace;
+        if let Some(gap) = self.site.body_gap(info) {
+            pace.gap = gap;
+        }
         Body::new(Paced::new(body, pace))
     }
 }

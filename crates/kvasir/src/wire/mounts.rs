@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use kvasir_api::mount::Place;
 use kvasir_api::{Ctx, Dialect, accounts, admin, classworks, deno, edgekv, kopano, rest};
 use kvasir_kv::KeyspaceName;
 
@@ -45,9 +46,20 @@ const fn usual(dialect: &'static str, path: &'static str, keyspace: &'static str
 }
 
 /// A dialect with the addresses that serve it and nothing else; none for those of `[server]`.
+#[derive(Clone)]
 pub(super) struct Mounted {
     pub(super) dialect: Arc<dyn Dialect>,
     pub(super) listen: Vec<SocketAddr>,
+    pub(super) hosts: Vec<String>,
+}
+
+impl From<Mounted> for Place {
+    fn from(mounted: Mounted) -> Place {
+        Place {
+            dialect: mounted.dialect,
+            hosts: mounted.hosts,
+        }
+    }
 }
 
 /// All mounts that are switched on.
@@ -86,28 +98,55 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
                 .await?;
         }
         let ctx = shared.ctx(usual.dialect, path, store, keyspace);
+        let is_apart = !settings.listen.is_empty() || !settings.host.is_empty();
+        let (dialect, own_face) = match usual.dialect {
+            "classworks" => classworks(ctx, config, shared, is_apart),
+            name => (dialect(name, ctx, config, shared)?, None),
+        };
+        // The port of the original's name is about the mount of the original's name, too.
+        if let Some(own_face) = own_face.filter(|_| name == "classworks")
+            && let Some(addr) = config.classworks_listener()
+        {
+            mounts.push(Mounted {
+                dialect: own_face,
+                listen: vec![addr],
+                hosts: Vec::new(),
+            });
+        }
         mounts.push(Mounted {
-            dialect: dialect(
-                usual.dialect,
-                ctx,
-                config,
-                shared,
-                !settings.listen.is_empty(),
-            )?,
+            dialect,
             listen: settings.listen,
+            hosts: settings.host,
         });
     }
+    // Who has a host name of its own is asked before those that take all.
+    mounts.sort_by_key(|mount| mount.hosts.is_empty());
     Ok(mounts)
 }
 
-/// One dialect on its context. Every dialect has its line here. `is_apart` says that it has addresses
-/// of its own.
+/// The Classworks dialect, and its face for a listener of its own if it is not that already.
+/// `is_apart` says that addresses or host names lead to it alone.
+fn classworks(
+    ctx: Ctx,
+    config: &Config,
+    shared: &Shared,
+    is_apart: bool,
+) -> (Arc<dyn Dialect>, Option<Arc<dyn Dialect>>) {
+    let (settings, passwords) = (config.classworks.clone(), shared.passwords.clone());
+    let classworks = classworks::Classworks::new(ctx, settings, passwords);
+    let own_face = Arc::new(classworks.on_its_own());
+    match is_apart {
+        true => (own_face, None),
+        false => (Arc::new(classworks), Some(own_face)),
+    }
+}
+
+/// One dialect on its context. Every dialect has its line here, but [`classworks`].
 fn dialect(
     name: &str,
     ctx: Ctx,
     config: &Config,
     shared: &Shared,
-    is_apart: bool,
 ) -> Result<Arc<dyn Dialect>, Failure> {
     Ok(match name {
         "accounts" => Arc::new(accounts::Accounts::new(
@@ -125,14 +164,6 @@ fn dialect(
         "console" => Arc::new(Console::new(ctx)),
         "deno" => Arc::new(deno::Deno::new(ctx, config.deno.clone())),
         "rest" => Arc::new(rest::Rest::new(ctx, config.rest.clone())),
-        "classworks" => {
-            let (settings, passwords) = (config.classworks.clone(), shared.passwords.clone());
-            let classworks = classworks::Classworks::new(ctx, settings, passwords);
-            match is_apart {
-                true => Arc::new(classworks.on_its_own()),
-                false => Arc::new(classworks),
-            }
-        }
         "edgekv" => Arc::new(edgekv::EdgeKv::new(ctx, config.edgekv.clone())),
         "kopano" => Arc::new(
             kopano::Kopano::new(ctx, config.kopano.clone())

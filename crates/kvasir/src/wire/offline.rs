@@ -35,7 +35,8 @@ impl Offline {
         let shared = Shared::open(config, &mut Registry::default()).await?;
         let mounts = mounts::mounts(config, &shared).await?;
         let token = shared.access.make_process_token()?;
-        let site = Site::new(mounts.into_iter().map(|mount| mount.dialect).collect());
+        let common = mounts.into_iter().filter(|mount| mount.listen.is_empty());
+        let site = Site::of(common.map(Into::into).collect());
         Ok(Offline {
             shared,
             site,

@@ -60,6 +60,7 @@ pub(super) async fn post(call: &Call<'_>, key: &str, body: Body) -> Result<Respo
 
     let set = set(call, opened.space.key(key), Value::json(json));
     let committed = commit_on_condition(call, &opened, key, set).await?;
+    call.wrote(&opened, 1);
 
     let mut response = wire::json(&Written {
         namespace: call.namespace,
@@ -147,6 +148,7 @@ pub(super) async fn import(call: &Call<'_>, body: Body) -> Result<Response, ApiE
         true => None,
         false => opened.space.keyspace.commit(write).await?.committed(),
     };
+    call.wrote(&opened, good.len());
     let keys = good.iter().enumerate().map(|(place, key)| ImportedKey {
         key,
         created: !committed.as_ref().is_some_and(|done| existed(done, place)),

@@ -161,12 +161,8 @@ impl Rows {
         limit: usize,
     ) -> impl Iterator<Item = &Row> {
         let by = Order::of(by);
+        self.sort(by);
         let slab = &self.slab;
-        if self.orders[by as usize].is_none() {
-            let mut order = self.by_key().to_vec();
-            order.sort_by(|a, b| slab[*a as usize].compare(&slab[*b as usize], by));
-            self.orders[by as usize] = Some(order);
-        }
         let order = self.orders[by as usize].as_deref().unwrap_or_default();
         let count = order.len();
         let skip = usize::try_from(skip).map_or(count, |skip| skip.min(count));
@@ -175,6 +171,23 @@ impl Rows {
             let at = if descending { count - 1 - at } else { at };
             &slab[order[at] as usize]
         })
+    }
+
+    /// Makes all orders, so that no page has to.
+    pub(super) fn prepare(&mut self) {
+        for by in Order::ALL {
+            self.sort(by);
+        }
+    }
+
+    fn sort(&mut self, by: Order) {
+        if self.orders[by as usize].is_some() {
+            return;
+        }
+        let slab = &self.slab;
+        let mut order = self.by_key().to_vec();
+        order.sort_by(|a, b| slab[*a as usize].compare(&slab[*b as usize], by));
+        self.orders[by as usize] = Some(order);
     }
 
     /// Applies changes, at most one per key.

@@ -281,3 +281,129 @@ async fn other_methods_are_refused_with_what_is_allowed() {
     check("GET", "/_password", "POST, DELETE").await;
     check("DELETE", "/_info", "GET, HEAD, PUT").await;
 }
+
+/// `{"a":1}`, and nine mebibytes of one letter in quotes, as brotli.
+const BROTLI_SMALL: &str = "0b03807b2261223a317d03";
+const BROTLI_LARGE: &str = "cbffff3ff8a544f0e2b24000f7fecf0c0080c02f21528a1c1601dcbd7f00";
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn deflate(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn brotli(hex: &str) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_taken_and_the_limit_counts_what_comes_out() {
+    let setup = Setup::new();
+    let path = format!("/{NS}/k");
+    let send = async |encoding: &str, body: Vec<u8>| {
+        let headers = [("content-encoding", encoding)];
+        setup.app.send("POST", &path, &headers, body).await
+    };
+    for (round, (encoding, body)) in [
+        ("gzip", gzip(r#"{"a":1}"#)),
+        ("X-GZIP", gzip(r#"{"a":1}"#)),
+        ("deflate", deflate(r#"{"a":1}"#)),
+        ("br", brotli(BROTLI_SMALL)),
+        ("identity", br#"{"a":1}"#.to_vec()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        setup.store(&path, &round.to_string()).await;
+        assert_eq!(send(encoding, body).await.status, 200, "{encoding}");
+        assert_eq!(setup.get(&path).await.text(), r#"{"a":1}"#, "{encoding}");
+    }
+
+    setup.store(&path, "\"kept\"").await;
+    let limit = kvasir_api::classworks::VALUE_BYTES_DEFAULT;
+    let of_bytes = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    for (encoding, body) in [
+        ("gzip", gzip(&of_bytes(limit + 1))),
+        ("deflate", deflate(&of_bytes(limit + 1))),
+        ("br", brotli(BROTLI_LARGE)),
+    ] {
+        assert!(body.len() < 20_000);
+        refused(&send(encoding, body).await, 413, "请求体过大");
+    }
+    for (encoding, mut body) in [
+        ("gzip", gzip(r#"{"a":1}"#)),
+        ("deflate", deflate(r#"{"a":1}"#)),
+        ("br", brotli(BROTLI_SMALL)),
+    ] {
+        refused(
+            &send(encoding, b"{\"a\":1}".to_vec()).await,
+            400,
+            "请求体的压缩数据无效",
+        );
+        body.truncate(body.len() - 1);
+        refused(&send(encoding, body).await, 400, "请求体的压缩数据无效");
+    }
+    for encoding in ["zstd", "gzip, br", "gzip,gzip"] {
+        refused(
+            &send(encoding, gzip("1")).await,
+            415,
+            "不支持的 Content-Encoding",
+        );
+    }
+    assert_eq!(setup.get(&path).await.text(), "\"kept\"");
+    assert_eq!(send("gzip", gzip(&of_bytes(limit))).await.status, 200);
+
+    let batch = format!("/{NS}/_batchimport");
+    let headers = [("content-encoding", "gzip")];
+    let batch = setup.app.send("POST", &batch, &headers, gzip(r#"{"b":2}"#));
+    assert_eq!(batch.await.json()["successful"], 1);
+}
+
+/// Checks `creator_ip_list` and `creator_ip_rubbish`.
+#[tokio::test]
+async fn the_writers_address_comes_from_trusted_proxies_only() {
+    let setup = Setup::new();
+    let path = format!("/{NS}/k");
+    let creator = async |app: &crate::support::App, forwarded: &str| {
+        let headers = [("x-forwarded-for", forwarded), ("x-real-ip", "9.9.9.9")];
+        let answer = app.send("POST", &path, &headers, "1").await;
+        assert_eq!(answer.status, 200);
+        let metadata = setup.get(&format!("{path}/metadata")).await.json();
+        metadata["metadata"]["creatorIp"].as_str().unwrap().to_owned()
+    };
+    for (forwarded, expected) in [
+        ("1.2.3.4", "1.2.3.4"),
+        ("1.2.3.4, 5.6.7.8", "5.6.7.8"),
+        ("1.2.3.4, 5.6.7.8, 127.0.0.1", "5.6.7.8"),
+        ("1.2.3.4,::ffff:127.0.0.1", "1.2.3.4"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:1.2.3.4", "1.2.3.4"),
+        ("rubbish", "127.0.0.1"),
+        ("1.2.3.4, rubbish", "127.0.0.1"),
+        ("<script>", "127.0.0.1"),
+        ("", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1"),
+    ] {
+        assert_eq!(creator(&setup.app, forwarded).await, expected, "{forwarded}");
+    }
+    let mut stranger = setup.app.clone();
+    stranger.peer = ([192, 0, 2, 9], 1).into();
+    assert_eq!(creator(&stranger, "1.2.3.4").await, "192.0.2.9");
+
+    // What counts for limits is not what programs on this machine say about themselves.
+    let limited = Setup::with(|settings| {
+        settings.rate_limit = kvasir_api::classworks::RateLimit::On;
+        settings.writes_per_minute = 1;
+    });
+    for (address, status) in [("1.1.1.1", 200), ("2.2.2.2", 429)] {
+        let headers = [("x-forwarded-for", address)];
+        let answer = limited.app.send("POST", &path, &headers, "1").await;
+        assert_eq!(answer.status, status);
+    }
+}
