@@ -181,7 +181,9 @@ impl Dialect for Classworks {
 
     /// The handlers bound the whole request, so no part of it needs a bound of its own.
     fn body_gap(&self) -> Option<Duration> {
-        Some(Duration::from_secs(self.app.settings.timeout_seconds.into()))
+        Some(Duration::from_secs(
+            self.app.settings.timeout_seconds.into(),
+        ))
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

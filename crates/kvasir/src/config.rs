@@ -95,9 +95,8 @@ impl Config {
     pub fn classworks_listener(&self) -> Option<SocketAddr> {
         let port = self.classworks.port?;
         let mount = self.mount.get("classworks");
-        let is_free = mount.is_none_or(|mount| {
-            mount.enabled && mount.listen.is_empty() && mount.host.is_empty()
-        });
+        let is_free = mount
+            .is_none_or(|mount| mount.enabled && mount.listen.is_empty() && mount.host.is_empty());
         let (clear, encrypted) = self.server.addresses();
         let is_taken = |addr: &SocketAddr| addr.port() == port && port != 0;
         let is_taken = clear.iter().chain(&encrypted).any(is_taken);

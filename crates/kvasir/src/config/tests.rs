@@ -222,8 +222,14 @@ fn the_packaged_configuration_of_the_kopano_daemon_is_understood_as_variables() 
         variable("log_level", "fatal"),
         variable("plugins", "kvs pubs"),
         variable("plugin_kvs_db_drivername", "sqlite3"),
-        variable("plugin_kvs_db_datasource", "/var/lib/kopano/kapi-kvs/kvs.db"),
-        variable("plugin_kvs_db_migrations", "/usr/lib/kopano/kapi-kvs/db/migrations"),
+        variable(
+            "plugin_kvs_db_datasource",
+            "/var/lib/kopano/kapi-kvs/kvs.db",
+        ),
+        variable(
+            "plugin_kvs_db_migrations",
+            "/usr/lib/kopano/kapi-kvs/db/migrations",
+        ),
         variable("oidc_issuer_identifier", "https://id.example"),
     ];
     sources.variables = packaged.to_vec();
@@ -232,15 +238,23 @@ fn the_packaged_configuration_of_the_kopano_daemon_is_understood_as_variables() 
     assert!(config.kopano.insecure);
     assert_eq!(config.log.level, "error");
     assert_eq!(config.kopano_db.driver, "sqlite3");
-    assert_eq!(config.kopano_db.datasource, "/var/lib/kopano/kapi-kvs/kvs.db");
+    assert_eq!(
+        config.kopano_db.datasource,
+        "/var/lib/kopano/kapi-kvs/kvs.db"
+    );
     assert!(config.kopano_db.migrations.ends_with("migrations"));
     assert_eq!(config.kopano.issuer.as_deref(), Some("https://id.example"));
     assert_eq!(origin_of(&layers, "server.listen"), "listen");
 
     // The daemon's own variables win, and everyday words alone mean nothing.
-    sources.variables.push(variable("OIDC_ISSUER_IDENTIFIER", "https://other.example"));
+    sources
+        .variables
+        .push(variable("OIDC_ISSUER_IDENTIFIER", "https://other.example"));
     let (config, _) = Config::load(&sources).unwrap();
-    assert_eq!(config.kopano.issuer.as_deref(), Some("https://other.example"));
+    assert_eq!(
+        config.kopano.issuer.as_deref(),
+        Some("https://other.example")
+    );
     sources.variables = packaged[..4].to_vec();
     let (config, _) = Config::load(&sources).unwrap();
     assert!(config.server.listen.is_empty() && !config.kopano.insecure);
@@ -262,6 +276,9 @@ fn the_port_of_the_original_means_a_listener_of_its_own_unless_it_is_taken() {
     assert_eq!(at(vec![public]).as_deref(), Some("0.0.0.0:3000"));
     assert_eq!(at(vec![flag("server.listen", "0.0.0.0:3000")]), None);
     assert_eq!(at(vec![flag("mount.classworks.enabled", "false")]), None);
-    assert_eq!(at(vec![flag("mount.classworks.listen", "127.0.0.1:1")]), None);
+    assert_eq!(
+        at(vec![flag("mount.classworks.listen", "127.0.0.1:1")]),
+        None
+    );
     assert_eq!(at(vec![flag("mount.classworks.host", "kv.example")]), None);
 }

@@ -67,7 +67,12 @@ async fn under_a_host_name_of_its_own_the_dialect_has_every_path() {
         .env("KVASIR_MOUNT__CLASSWORKS__HOST", "kv.example, KV2.example.")
         .start()
         .await;
-    for host in ["kv.example", "KV.Example:8000", "kv.example.", "kv2.example"] {
+    for host in [
+        "kv.example",
+        "KV.Example:8000",
+        "kv.example.",
+        "kv2.example",
+    ] {
         assert_eq!(status(&server, host, "/any-name").await, 200, "{host}");
         assert_eq!(status(&server, host, "/").await, 200, "{host}");
         assert_eq!(status(&server, host, "/uuid").await, 200, "{host}");
@@ -75,7 +80,11 @@ async fn under_a_host_name_of_its_own_the_dialect_has_every_path() {
         assert_eq!(status(&server, host, "/kv").await, 200, "{host}");
     }
     for host in ["localhost", "127.0.0.1"] {
-        assert_eq!(status(&server, host, &format!("/{NS}")).await, 404, "{host}");
+        assert_eq!(
+            status(&server, host, &format!("/{NS}")).await,
+            404,
+            "{host}"
+        );
         assert_eq!(status(&server, host, "/classworks/x").await, 404, "{host}");
         assert_eq!(status(&server, host, "/kv/a").await, 404, "{host}");
     }
@@ -84,7 +93,10 @@ async fn under_a_host_name_of_its_own_the_dialect_has_every_path() {
 #[tokio::test]
 async fn a_listener_of_its_own_serves_any_namespace_and_the_shared_one_does_not() {
     let (server, port) = with_port(|port| {
-        options().env("KVASIR_MOUNT__CLASSWORKS__LISTEN", format!("127.0.0.1:{port}"))
+        options().env(
+            "KVASIR_MOUNT__CLASSWORKS__LISTEN",
+            format!("127.0.0.1:{port}"),
+        )
     })
     .await;
     let own = format!("http://127.0.0.1:{port}");
@@ -107,7 +119,10 @@ async fn the_originals_port_and_site_key_come_from_the_environment() {
     let own = format!("http://127.0.0.1:{port}/example-namespace");
     let without = http_client().get(&own).send().await.unwrap();
     assert_eq!(without.status(), 401);
-    let with = http_client().get(&own).header("x-site-key", "geheim").send();
+    let with = http_client()
+        .get(&own)
+        .header("x-site-key", "geheim")
+        .send();
     assert_eq!(with.await.unwrap().status(), 200);
 
     // What is written there is read on the shared port, and the other way round.
@@ -146,7 +161,9 @@ async fn namespaces_and_the_page_are_managed_by_the_command_with_and_without_a_s
         .body(r#"{"name":"高一1班"}"#)
         .send();
     assert_eq!(put.await.unwrap().status(), 200);
-    let post = http_client().post(server.url(&format!("/{NS}/k"))).body("1");
+    let post = http_client()
+        .post(server.url(&format!("/{NS}/k")))
+        .body("1");
     assert_eq!(post.send().await.unwrap().status(), 200);
 
     let on = async |args: &[&str]| run(args, &[("KVASIR_SERVER", &url)]).await;
@@ -158,11 +175,21 @@ async fn namespaces_and_the_page_are_managed_by_the_command_with_and_without_a_s
     assert_eq!(listed[0]["namespace"], NS);
     assert_eq!(listed[0]["accessType"], "PUBLIC");
 
-    let args = ["classworks", "info", "--title", "<b>作业</b>", "--readme", "读我"];
+    let args = [
+        "classworks",
+        "info",
+        "--title",
+        "<b>作业</b>",
+        "--readme",
+        "读我",
+    ];
     assert_eq!(on(&args).await.0, 0);
     let page = http_client().get(server.url("/classworks")).send().await;
     let page = page.unwrap().text().await.unwrap();
-    assert!(page.contains("&lt;b&gt;作业&lt;/b&gt;") && page.contains("读我"), "{page}");
+    assert!(
+        page.contains("&lt;b&gt;作业&lt;/b&gt;") && page.contains("读我"),
+        "{page}"
+    );
 
     let data = server.data().display().to_string();
     assert!(server.terminate().await.success());

@@ -113,9 +113,16 @@ async fn the_namespaces_listed_least_recently_go_first() {
     for place in [0, 1, 0, 2] {
         assert_eq!(setup.count(&spaces[place]).await, Some(3));
     }
-    let kept: Vec<_> = spaces.iter().map(|space| setup.listings.keeps(space)).collect();
+    let kept: Vec<_> = spaces
+        .iter()
+        .map(|space| setup.listings.keeps(space))
+        .collect();
     assert_eq!(kept, [true, false, true]);
-    assert_eq!(setup.count(&spaces[1]).await, Some(3), "it is read through again");
+    assert_eq!(
+        setup.count(&spaces[1]).await,
+        Some(3),
+        "it is read through again"
+    );
     assert_eq!(setup.read_through(), 4);
 }
 

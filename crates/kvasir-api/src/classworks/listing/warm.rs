@@ -100,7 +100,8 @@ async fn warm_stored(listings: &Listings, keyspace: &Keyspace) -> Result<()> {
             return Ok(());
         };
         // What has no text in front was put there by another dialect.
-        let Some(Part::String(namespace)) = entry.key.parts().unwrap_or_default().into_iter().next()
+        let Some(Part::String(namespace)) =
+            entry.key.parts().unwrap_or_default().into_iter().next()
         else {
             rest.start = entry.key.successor();
             continue;

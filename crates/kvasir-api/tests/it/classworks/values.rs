@@ -375,7 +375,10 @@ async fn the_writers_address_comes_from_trusted_proxies_only() {
         let answer = app.send("POST", &path, &headers, "1").await;
         assert_eq!(answer.status, 200);
         let metadata = setup.get(&format!("{path}/metadata")).await.json();
-        metadata["metadata"]["creatorIp"].as_str().unwrap().to_owned()
+        metadata["metadata"]["creatorIp"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     for (forwarded, expected) in [
         ("1.2.3.4", "1.2.3.4"),
@@ -390,7 +393,11 @@ async fn the_writers_address_comes_from_trusted_proxies_only() {
         ("", "127.0.0.1"),
         ("127.0.0.1", "127.0.0.1"),
     ] {
-        assert_eq!(creator(&setup.app, forwarded).await, expected, "{forwarded}");
+        assert_eq!(
+            creator(&setup.app, forwarded).await,
+            expected,
+            "{forwarded}"
+        );
     }
     let mut stranger = setup.app.clone();
     stranger.peer = ([192, 0, 2, 9], 1).into();
