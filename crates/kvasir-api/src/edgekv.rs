@@ -133,10 +133,7 @@ fn administration(base: &str) -> Router<Database> {
                 .put(namespace_routes::reschedule)
                 .delete(namespace_routes::cancel),
         )
-        .route(
-            &format!("{namespace}/download"),
-            get(namespace_routes::not_built),
-        )
+        .merge(bulk(&namespace))
         .route(
             &format!("{namespace}/groups"),
             get(namespace_routes::groups),
@@ -176,6 +173,23 @@ fn administration(base: &str) -> Router<Database> {
             &format!("{base}/auth/groups/{{id}}"),
             get(database_routes::one_group),
         )
+}
+
+/// Operations that the vendor's PowerShell module calls and this server answers with 501. `kvasir edgekv
+/// import` and `kvasir export` do their work.
+fn bulk(namespace: &str) -> Router<Database> {
+    let not_built = namespace_routes::not_built;
+    Router::new()
+        .route(&format!("{namespace}/download"), get(not_built))
+        .route(
+            &format!("{namespace}/groups/{{group}}/download"),
+            get(not_built),
+        )
+        .route(
+            &format!("{namespace}/upload"),
+            get(not_built).post(not_built),
+        )
+        .route(&format!("{namespace}/upload/{{job}}"), get(not_built))
 }
 
 fn data(base: &str) -> Router<Database> {

@@ -19,6 +19,7 @@ mod import_denokv;
 mod import_lines;
 mod offline;
 pub(crate) mod output;
+mod progress;
 mod serve;
 pub(crate) mod settings;
 mod store;

@@ -5,6 +5,7 @@ mod access;
 mod classworks;
 mod cli;
 mod crash;
+mod edgekv;
 mod life;
 mod moving;
 mod overload;

@@ -67,15 +67,24 @@ async fn answers_that_are_no_errors_carry_the_trace_id_too() {
 #[tokio::test]
 async fn operations_that_are_known_and_not_built_are_501() {
     let kv = Kv::with_marketing().await;
-    let answer = kv
-        .send("GET", &format!("{STAGING}/marketing/download"), "")
-        .await;
-    check_error(
-        &answer,
-        501,
-        "EKV_0000",
-        "This operation is not implemented.",
-    );
+    // The paths are those that the vendor's PowerShell module calls.
+    for (method, path) in [
+        ("GET", "download?maxItems=10&showExpires=true"),
+        ("GET", "groups/countries/download"),
+        ("POST", "upload?dryRun=false"),
+        ("GET", "upload"),
+        ("GET", "upload/1?includeErrors=true"),
+    ] {
+        let answer = kv
+            .send(method, &format!("{STAGING}/marketing/{path}"), "")
+            .await;
+        check_error(
+            &answer,
+            501,
+            "EKV_0000",
+            "This operation is not implemented.",
+        );
+    }
 }
 
 #[tokio::test]

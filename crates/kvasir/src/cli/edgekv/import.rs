@@ -1,8 +1,8 @@
 //! `kvasir edgekv import`: writes the items of a file, as any EdgeKV client would.
 //!
 //! Items are sent in the order of the file, several at once. How many are done is kept in a file
-//! beside it, so that an import that was interrupted goes on from there. An item may be sent twice;
-//! that is the same as once.
+//! beside it, with what the import was of, so that one that was interrupted goes on from there and
+//! another one does not. An item may be sent twice; that is the same as once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use futures_util::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
 use kvasir_auth::edgegrid::header::SCHEME;
 use kvasir_auth::edgegrid::signature::{data_to_sign, sign, signing_key};
 use kvasir_auth::edgegrid::{Scheme, edgerc};
@@ -20,8 +19,11 @@ use kvasir_store::SystemClock;
 use reqwest::{Method, StatusCode, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::super::client::{Client, Target, refused, segment};
+use super::super::output::{Form, Printer};
+use super::super::progress::{Progress, ProgressForm};
 use super::rows::{self, Row};
 use crate::edgerc as edgerc_file;
 use crate::exit::{Exit, Failure};
@@ -39,11 +41,12 @@ const NOTE_EVERY: usize = 500;
 ///
 /// CSV rows are group,item,value; JSON is {"group": {"item": value}} or a list of
 /// {"group", "item", "value"}. An import that was interrupted goes on where it ended when it is
-/// called again.
+/// called again with the same file, server, network and namespace.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kvasir edgekv import items.csv --network staging --namespace marketing
+  kvasir edgekv import items.json --network production --namespace marketing --progress=json
   kvasir edgekv import items.json --network production --namespace marketing --server https://127.0.0.1:8443 --edgerc ~/.edgerc
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
@@ -66,14 +69,21 @@ pub(super) struct Import {
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
+    progress: ProgressForm,
+    #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// What was done of a file, kept beside it.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Done {
+    server: String,
     network: String,
     namespace: String,
+    /// Of the file's bytes. Another file under the same name begins at its first row.
+    sha256: String,
     rows: usize,
     done: usize,
 }
@@ -89,19 +99,29 @@ struct Signer {
 
 impl Import {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let rows = rows::read(&self.file).map_err(|error| Failure::usage(format!("{error:#}")))?;
+        let unreadable = |error| Failure::usage(format!("{error:#}"));
+        let file = rows::File::read(&self.file).map_err(unreadable)?;
+        let rows = file.rows().map_err(unreadable)?;
         let client = self.target.client()?;
         let signer = self.signer(client.base())?;
-        let note = note_path(&self.file);
-        let begin = if self.restart {
-            0
-        } else {
-            self.done_before(&note, rows.len())
+        let mut note = Note {
+            path: note_path(&self.file),
+            done: Done {
+                server: client.base().to_owned(),
+                network: self.network.clone(),
+                namespace: self.namespace.clone(),
+                sha256: file.sha256(),
+                rows: rows.len(),
+                done: 0,
+            },
         };
+        if !self.restart {
+            note.take_up();
+        }
 
-        let bar = ProgressBar::new(rows.len() as u64).with_style(style());
-        bar.set_position(begin as u64);
-        let mut done = begin;
+        let begin = note.done.done;
+        let total = rows.len() as u64;
+        let mut progress = Progress::begin(self.progress, "items", begin as u64, total);
         let mut sent = futures_util::stream::iter(&rows[begin..])
             .map(|row| self.send(&client, &signer, row))
             .buffered(AT_ONCE);
@@ -111,21 +131,22 @@ impl Import {
                 outcome = Err(failure);
                 break;
             }
-            done += 1;
-            bar.inc(1);
-            if done.is_multiple_of(NOTE_EVERY) {
-                self.note(&note, rows.len(), done)?;
+            note.done.done += 1;
+            progress.set(note.done.done as u64);
+            if note.done.done.is_multiple_of(NOTE_EVERY) {
+                note.write()?;
             }
         }
+        progress.end();
+        let done = note.done.done;
         match outcome {
             Ok(()) => {
-                bar.finish();
-                let _ = fs::remove_file(&note);
-                Ok(())
+                note.remove();
+                let answer = json!({"items": done, "resumed_at": begin, "written": done - begin});
+                Printer::new(&self.form).one(&answer, || format!("{done} items are written"))
             }
             Err(failure) => {
-                bar.abandon();
-                self.note(&note, rows.len(), done)?;
+                note.write()?;
                 Err(Failure {
                     exit: failure.exit,
                     error: failure.error.context(format!(
@@ -217,30 +238,42 @@ impl Import {
             tokio::time::sleep(Duration::from_millis(100 << tried)).await;
         }
     }
+}
 
-    fn done_before(&self, note: &Path, rows: usize) -> usize {
-        let noted: Option<Done> = fs::read(note)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        match noted {
-            Some(noted) if noted == self.noted(rows, noted.done) => noted.done.min(rows),
-            _ => 0,
+/// The file beside the imported one that tells how far it came.
+struct Note {
+    path: PathBuf,
+    done: Done,
+}
+
+impl Note {
+    /// Goes on where the same import was interrupted. What cannot be read is no note.
+    fn take_up(&mut self) {
+        let noted = fs::read(&self.path).ok();
+        let noted = noted.and_then(|text| serde_json::from_slice::<Done>(&text).ok());
+        if let Some(noted) = noted {
+            let done = noted.done;
+            let this = Done { done, ..self.done.clone() };
+            if noted == this && done <= this.rows {
+                self.done.done = done;
+            }
         }
     }
 
-    fn noted(&self, rows: usize, done: usize) -> Done {
-        Done {
-            network: self.network.clone(),
-            namespace: self.namespace.clone(),
-            rows,
-            done,
-        }
-    }
-
-    fn note(&self, note: &Path, rows: usize, done: usize) -> Result<(), Failure> {
-        let text = serde_json::to_vec(&self.noted(rows, done)).context("cannot write JSON")?;
-        fs::write(note, text).with_context(|| format!("cannot write {}", note.display()))?;
+    /// Replaces the file as a whole, so that being killed leaves the old one or the new one.
+    fn write(&self) -> Result<(), Failure> {
+        let text = serde_json::to_vec(&self.done).context("cannot write JSON")?;
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(".new");
+        fs::write(&aside, text)
+            .and_then(|()| fs::rename(&aside, &self.path))
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
         Ok(())
+    }
+
+    fn remove(&self) {
+        // One that stays behind only says that everything is done.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -272,9 +305,4 @@ fn note_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".kvasir-import");
     name.into()
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:40} {pos}/{len} items, {per_sec}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

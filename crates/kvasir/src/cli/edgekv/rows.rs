@@ -7,9 +7,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use data_encoding::HEXLOWER;
 use serde::Deserialize;
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+/// Largest file, in bytes. It is held in memory as a whole.
+const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Content type of JSON values.
 const JSON: &str = "application/json";
@@ -34,16 +39,40 @@ struct Listed {
     value: Json,
 }
 
-/// All rows of a file, by its name's ending.
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Row>> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let rows = match file.extension().and_then(|ending| ending.to_str()) {
-        Some("csv") => of_csv(&text),
-        Some("json") => of_json(&text),
-        _ => bail!("{} is neither .csv nor .json", file.display()),
-    };
-    rows.with_context(|| format!("{} is not as it must be", file.display()))
+/// A file that was read.
+pub(super) struct File<'a> {
+    path: &'a Path,
+    text: String,
+}
+
+impl File<'_> {
+    /// Reads a file as it is.
+    pub(super) fn read(path: &Path) -> anyhow::Result<File<'_>> {
+        let cannot = || format!("cannot read {}", path.display());
+        let bytes = std::fs::metadata(path).with_context(cannot)?.len();
+        ensure!(
+            bytes <= FILE_BYTES_MAX,
+            "{} has {bytes} bytes, over the limit of {FILE_BYTES_MAX}; split it",
+            path.display()
+        );
+        let text = std::fs::read_to_string(path).with_context(cannot)?;
+        Ok(File { path, text })
+    }
+
+    /// What tells this file from others of its name.
+    pub(super) fn sha256(&self) -> String {
+        HEXLOWER.encode(&Sha256::digest(self.text.as_bytes()))
+    }
+
+    /// All its rows, by its name's ending.
+    pub(super) fn rows(&self) -> anyhow::Result<Vec<Row>> {
+        let rows = match self.path.extension().and_then(|ending| ending.to_str()) {
+            Some("csv") => of_csv(&self.text),
+            Some("json") => of_json(&self.text),
+            _ => bail!("{} is neither .csv nor .json", self.path.display()),
+        };
+        rows.with_context(|| format!("{} is not as it must be", self.path.display()))
+    }
 }
 
 fn of_csv(text: &str) -> anyhow::Result<Vec<Row>> {
@@ -125,6 +154,17 @@ mod tests {
         rows.iter()
             .map(|row| [&*row.group, &*row.item, row.content_type, &*row.value])
             .collect()
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("items.csv");
+        // Sparse: it has a length and no blocks.
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(FILE_BYTES_MAX + 1).unwrap();
+        let refused = File::read(&path).map(|file| file.sha256()).unwrap_err();
+        assert!(refused.to_string().contains("over the limit"), "{refused}");
     }
 
     #[test]
