@@ -91,8 +91,7 @@ impl Progress {
                 let is_due = last.is_none_or(|last| now - last >= LINE_EVERY);
                 if is_due || is_last {
                     *last = Some(now);
-                    let line =
-                        serde_json::json!({"done": done, "total": total, "unit": self.unit});
+                    let line = serde_json::json!({"done": done, "total": total, "unit": self.unit});
                     // Nobody reading is no reason to stop working.
                     let _ = writeln!(std::io::stderr(), "{line}");
                 }

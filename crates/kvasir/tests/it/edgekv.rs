@@ -33,7 +33,13 @@ impl EdgeGrid {
     /// As [`EdgeGrid::of`], of a server whose database is ready for items.
     async fn with_namespace(server: &TestServer) -> EdgeGrid {
         let client = EdgeGrid::of(server);
-        assert_eq!(client.send(Method::PUT, "/edgekv/v1/initialize", "").await.0, 201);
+        assert_eq!(
+            client
+                .send(Method::PUT, "/edgekv/v1/initialize", "")
+                .await
+                .0,
+            201
+        );
         let body = r#"{"namespace": "marketing", "retentionInSeconds": 0}"#;
         assert_eq!(client.send(Method::POST, NAMESPACES, body).await.0, 200);
         client
@@ -53,11 +59,21 @@ impl EdgeGrid {
             uuid::Uuid::new_v4(),
         );
         let hash = content_hash(method.as_str(), body.as_bytes());
-        let data = data_to_sign(method.as_str(), Scheme::Http, &self.host, path, &hash, &signed);
+        let data = data_to_sign(
+            method.as_str(),
+            Scheme::Http,
+            &self.host,
+            path,
+            &hash,
+            &signed,
+        );
         let key = signing_key(self.member("client_secret"), &timestamp);
         let answer = http_client()
             .request(method, format!("{}{path}", self.base))
-            .header("authorization", format!("{signed}signature={}", sign(&key, &data)))
+            .header(
+                "authorization",
+                format!("{signed}signature={}", sign(&key, &data)),
+            )
             .header("content-type", "application/json")
             .body(body.to_owned())
             .send()
@@ -81,7 +97,9 @@ async fn items_namespaces_and_tokens_that_were_acknowledged_survive_kill_9() {
     assert_eq!(status, 200, "{token}");
     let token: Value = serde_json::from_str(&token).unwrap();
     let item = format!("{NAMESPACES}/marketing/groups/countries/items/DE");
-    let (status, _) = client.send(Method::PUT, &item, r#"{"name": "Germany"}"#).await;
+    let (status, _) = client
+        .send(Method::PUT, &item, r#"{"name": "Germany"}"#)
+        .await;
     server.kill().await;
     assert_eq!(status, 200);
 
@@ -103,7 +121,10 @@ async fn items_namespaces_and_tokens_that_were_acknowledged_survive_kill_9() {
     server.kill().await;
     assert_eq!(status, 200);
     server.restart().await;
-    assert_eq!(EdgeGrid::of(&server).send(Method::GET, &item, "").await.0, 404);
+    assert_eq!(
+        EdgeGrid::of(&server).send(Method::GET, &item, "").await.0,
+        404
+    );
 }
 
 /// Groups of the file that is imported, each with as many items as one listing shows.
@@ -113,7 +134,12 @@ const ITEMS: usize = 100;
 async fn import(server: &TestServer, file: &str, more: &[&str]) -> (i32, String, String) {
     let data = server.data().to_string_lossy().into_owned();
     let base = ["edgekv", "import", file, "--network", "staging"];
-    let args = [&base[..], &["--namespace", "marketing", "--data", &data, "--json"], more].concat();
+    let args = [
+        &base[..],
+        &["--namespace", "marketing", "--data", &data, "--json"],
+        more,
+    ]
+    .concat();
     run(&args, &[]).await
 }
 
@@ -132,7 +158,14 @@ async fn an_import_goes_on_where_kill_9_ended_it() {
     let mut first = tokio::process::Command::new(KVASIR)
         .args(["edgekv", "import"])
         .arg(&file)
-        .args(["--network", "staging", "--namespace", "marketing", "--progress=json", "--data"])
+        .args([
+            "--network",
+            "staging",
+            "--namespace",
+            "marketing",
+            "--progress=json",
+            "--data",
+        ])
         .arg(server.data())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
@@ -157,7 +190,10 @@ async fn an_import_goes_on_where_kill_9_ended_it() {
     assert_eq!(answer["written"], (GROUPS * ITEMS) as u64 - resumed_at);
     assert!(!note.exists());
     // Progress begins where the other ended, is JSON line by line, and ends with all of it.
-    let lines: Vec<Value> = err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = err
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let line = |done: u64| json!({"done": done, "total": GROUPS * ITEMS, "unit": "items"});
     assert_eq!(lines.first(), Some(&line(resumed_at)));
     assert_eq!(lines.last(), Some(&line((GROUPS * ITEMS) as u64)));

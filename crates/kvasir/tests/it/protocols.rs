@@ -54,7 +54,11 @@ async fn every_dialect_is_served_over_tls_in_both_versions_of_http() {
     let namespace = "/0f8fad5b-d9cb-469f-a165-70867728950e";
     for http1_only in [false, true] {
         let client = client().tls_certs_only([authority(&server)]);
-        let client = if http1_only { client.http1_only() } else { client };
+        let client = if http1_only {
+            client.http1_only()
+        } else {
+            client
+        };
         let client = client.build().unwrap();
         // What only that dialect answers: a status and a piece of the body.
         for (path, status, piece) in [
@@ -63,12 +67,20 @@ async fn every_dialect_is_served_over_tls_in_both_versions_of_http() {
             ("/profile", 401, "log in first"),
             ("/api/kvs/v1/kv/a", 404, "404 page not found"),
             ("/edgekv/v1/initialize", 401, "pep-authn"),
-            ("/staging/api/v1/namespaces/a/groups/b/items/c", 400, "not initialized"),
+            (
+                "/staging/api/v1/namespaces/a/groups/b/items/c",
+                400,
+                "not initialized",
+            ),
             (namespace, 200, "total_rows"),
             ("/_/api/v1/tokens", 200, "tokens"),
         ] {
             let answer = client.get(server.tls_url(path)).send().await.unwrap();
-            let expected = if http1_only { Version::HTTP_11 } else { Version::HTTP_2 };
+            let expected = if http1_only {
+                Version::HTTP_11
+            } else {
+                Version::HTTP_2
+            };
             assert_eq!(answer.version(), expected, "{path}");
             assert_eq!(answer.status(), status, "{path}");
             let body = answer.text().await.unwrap();

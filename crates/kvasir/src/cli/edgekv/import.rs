@@ -253,7 +253,10 @@ impl Note {
         let noted = noted.and_then(|text| serde_json::from_slice::<Done>(&text).ok());
         if let Some(noted) = noted {
             let done = noted.done;
-            let this = Done { done, ..self.done.clone() };
+            let this = Done {
+                done,
+                ..self.done.clone()
+            };
             if noted == this && done <= this.rows {
                 self.done.done = done;
             }
