@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use kvasir_api::deno::wire as deno;
+use kvasir_api::dump::{Line, MessageLine};
 use kvasir_api::v8json::{self, Form};
 use kvasir_api::{json, key_json, rest};
 use kvasir_auth::edgegrid::{header, signature};
@@ -66,6 +67,12 @@ pub const ALL: &[Target] = &[
     Target { name: "tagged_json", run: tagged_json, seeds: &[
         br#"{"type":"Map","value":[["a",1]]}"#, br#"{"$type":"u64","value":"1"}"#,
         br#"{"type":"Uint8Array","value":"AAEC"}"#, br#"{"type":"array","value":[{"type":"bigint","value":"9"}]}"#,
+    ] },
+    Target { name: "import_line", run: import_line, seeds: &[
+        br#"{"key":[{"type":"string","value":"a"}],"value":{"type":"number","value":1},"versionstamp":"00060a24181e40000003"}"#,
+        br#"{"key":[{"type":"raw","value":"AmEA"}],"encoding":"v8","raw":"/w9JAg==","expiresAt":5,"meta":{"contentType":"a/b"}}"#,
+        br#"{"key":[{"type":"bigint","value":"1"}],"encoding":"json","value":{"type":"object","value":{"a":{"type":"null","value":null}}}}"#,
+        br#"{"message":{"id":"0123456789abcdef0123456789abcdef","payload":"/w9JAg==","encoding":"v8","dueMs":5,"backoffMs":[1],"undelivered":["AmEA"],"attempts":1}}"#,
     ] },
     Target { name: "json_limits", run: json_limits, seeds: &[b"[[1]]", br#"{"a":{"b":[]}}"#, b" \"x\" "] },
     Target { name: "key_json", run: key_json, seeds: &[
@@ -200,6 +207,22 @@ pub fn tagged_json(bytes: &[u8]) {
         assert!(!is_json || serde_json::from_slice::<&RawValue>(&rendered).is_ok());
     }
     let _ = v8json::parse_typed(bytes);
+}
+
+/// A line of an export that reads as an entry or a message writes back as the same.
+pub fn import_line(bytes: &[u8]) {
+    if let Ok(line) = serde_json::from_slice::<Line>(bytes)
+        && let Ok(entry) = line.into_entry()
+    {
+        let written = serde_json::to_vec(&Line::of(&entry)).expect("lines are JSON");
+        let again: Line = serde_json::from_slice(&written).expect("what was written is a line");
+        assert_eq!(again.into_entry(), Ok(entry), "{written:?}");
+    }
+    let of_message: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let message = of_message.map(|mut line| line["message"].take());
+    if let Some(Ok(line)) = message.map(serde_json::from_value::<MessageLine>) {
+        let _ = line.into_message();
+    }
 }
 
 /// Depth and form of JSON bodies.

@@ -7,11 +7,12 @@ pub mod browse;
 pub mod classworks;
 pub mod databases;
 pub mod edgekv;
-mod entries;
+pub mod entries;
 pub mod entry;
 pub mod expiry;
 pub mod health;
 pub mod keyspaces;
+pub mod messages;
 pub mod metrics;
 pub mod session;
 pub mod tokens;
@@ -69,6 +70,12 @@ pub struct Admin {
         databases::list,
         databases::create,
         databases::forget,
+        entries::page,
+        entries::write,
+        entries::remove,
+        messages::depth,
+        messages::page,
+        messages::take_in,
         edgekv::create,
         edgekv::list,
         edgekv::revoke,
@@ -155,6 +162,7 @@ impl Dialect for Admin {
             .merge(session::routes())
             .merge(watch::routes())
             .merge(metrics::routes(self.series.clone()))
+            .merge(messages::routes())
             .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes).with_state(self.ctx.clone());

@@ -13,6 +13,9 @@
 //!
 //! So an export holds every entry to the byte, and is still readable by people and by that package.
 //! A line may also hold `raw` and `encoding` and no `value`: importers of other stores write such.
+//! Behind the entries may stand the messages of the database's queue, see [`MessageLine`].
+
+mod message;
 
 use std::sync::Arc;
 
@@ -22,17 +25,22 @@ use kvasir_kv::{Encoding, Entry, Meta, UnixMillis, Value, Versionstamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::v8json::{self, Form};
 
+pub use message::MessageLine;
+
 /// One entry of an export.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Line {
     /// The key, as a list of typed parts.
+    #[schema(value_type = Vec<Object>)]
     pub key: Json,
     /// The value, typed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     pub value: Option<Box<RawValue>>,
     /// The versionstamp, 20 hexadecimal digits; without one the entry gets a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +60,7 @@ pub struct Line {
 }
 
 /// See [`Line::meta`].
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LineMeta {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,14 +137,7 @@ impl Line {
     }
 
     fn value(&self) -> Result<Value, LineError> {
-        let encoding = match self.encoding.as_deref() {
-            None => None,
-            Some("v8") => Some(Encoding::V8),
-            Some("u64") => Some(Encoding::U64),
-            Some("bytes") => Some(Encoding::Bytes),
-            Some("json") => Some(Encoding::Json),
-            Some(other) => return wrong(format!("there is no encoding {other:?}")),
-        };
+        let encoding = self.encoding.as_deref().map(encoding).transpose()?;
         match (&self.raw, encoding, &self.value) {
             (Some(raw), Some(encoding), _) => {
                 let bytes = bytes(raw)?;
@@ -153,6 +154,17 @@ impl Line {
                 back(value.get().as_bytes(), encoding == Some(Encoding::Json))
             }
         }
+    }
+}
+
+/// The encoding of this name.
+fn encoding(name: &str) -> Result<Encoding, LineError> {
+    match name {
+        "v8" => Ok(Encoding::V8),
+        "u64" => Ok(Encoding::U64),
+        "bytes" => Ok(Encoding::Bytes),
+        "json" => Ok(Encoding::Json),
+        other => wrong(format!("there is no encoding {other:?}")),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `("message", database, id, "state")` | [`State`] |
 //! | `("due", database, due_ms, id)` | nothing; while it waits |
 //! | `("leased", until_ms, database, id)` | nothing; while a consumer has it |
+//! | `("moved", database, id)` | nothing; it came in with an import |
 //!
 //! A consumer *leases* a message for a while and *acknowledges* it when it is done. If it says that
 //! it failed, or its lease runs out, the message becomes due again after the next step of its
@@ -17,6 +18,8 @@
 //! undelivered keys in the same commit that removes the message, or just dropped if there are none.
 //! Every step checks the state it has seen, so several servers over one store may deliver from the
 //! same queue.
+
+mod moved;
 
 use std::collections::HashSet;
 
@@ -28,6 +31,8 @@ use kvasir_kv::{
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+pub use moved::{MESSAGE_ID_DIGITS, MOVED_AT_ONCE_MAX, Moved};
 
 /// Most messages that are leased at once.
 pub const LEASED_AT_ONCE_MAX: usize = 100;
@@ -227,10 +232,26 @@ impl Queue {
     ) -> Result<()> {
         // The time comes first, so that messages due at once leave in the order they came.
         let id = format!("{now_micros:016x}{place:04x}{}", &random_hex()?[..12]);
+        let moved = Moved {
+            id,
+            attempts: 0,
+            message,
+        };
+        self.add(moved, write);
+        Ok(())
+    }
+
+    /// The entries of a message that waits.
+    fn add(&self, moved: Moved, write: &mut AtomicWrite) {
+        let Moved {
+            id,
+            attempts,
+            message,
+        } = moved;
         let state = State {
             due_ms: message.due.0,
             lease: None,
-            attempts: 0,
+            attempts,
             backoff_ms: message.backoff_ms,
             undelivered: message
                 .undelivered
@@ -243,7 +264,6 @@ impl Queue {
             Mutation::set(self.message_key(&id, "state"), state.to_value()),
             Mutation::set(self.due_key(message.due.0, &id), nothing()),
         ]);
-        Ok(())
     }
 
     /// Leases up to `max` messages that are due, for `lease_ms`. May be fewer than there are, while
@@ -469,11 +489,8 @@ impl Queue {
             write = write
                 .push(Mutation::delete(entry.key))
                 .push(Mutation::delete(self.message_key(id, "payload")));
-            for key in &state.undelivered {
-                let key = data_encoding::BASE64
-                    .decode(key.as_bytes())
-                    .map_err(|_| Error::Corrupt(format!("undelivered keys of message {id}")))?;
-                data = data.push(Mutation::set(Key::new(key), payload.clone()));
+            for key in state.undelivered_keys(id)? {
+                data = data.push(Mutation::set(key, payload.clone()));
             }
         } else {
             state.due_ms = now.0.saturating_add(i64::from(state.backoff_ms.remove(0)));
@@ -520,6 +537,7 @@ impl Queue {
         let ranges = [
             KeyRange::below(&Key::from_strings(["message", self.database()])),
             KeyRange::below(&self.due_prefix()),
+            self.marks(),
         ];
         for range in ranges {
             removed += remove_range(&self.keyspace, &range).await?;
@@ -641,6 +659,16 @@ impl State {
     fn read(entry: &Entry) -> Result<State> {
         serde_json::from_slice(&entry.value.bytes)
             .map_err(|error| Error::Corrupt(format!("state of a queued message: {error}")))
+    }
+
+    /// The undelivered keys of message `id`.
+    fn undelivered_keys(&self, id: &str) -> Result<Vec<Key>> {
+        let keys = self.undelivered.iter().map(|key| {
+            let key = data_encoding::BASE64.decode(key.as_bytes());
+            key.map(Key::new)
+                .map_err(|_| Error::Corrupt(format!("undelivered keys of message {id}")))
+        });
+        keys.collect()
     }
 
     fn to_value(&self) -> Value {

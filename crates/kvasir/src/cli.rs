@@ -16,6 +16,7 @@ mod export;
 mod health;
 mod import;
 mod import_denokv;
+mod import_journal;
 mod import_lines;
 mod offline;
 pub(crate) mod output;

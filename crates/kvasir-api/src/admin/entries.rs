@@ -1,12 +1,10 @@
-//! Whole databases in and out: pages of entries, messages of queues, and emptying.
+//! Whole databases in and out: pages of entries, and emptying. Their queues are in `messages`.
 //!
 //! | route | what |
 //! | --- | --- |
 //! | `GET /databases/{name}/entries?cursor=&limit=` | one page: `{"entries": [...], "cursor": ...}` |
 //! | `POST /databases/{name}/entries` | `{"entries": [...], "keepExisting"}`: writes them as they are |
 //! | `DELETE /databases/{name}/entries` | removes some: `{"removed", "more"}`; ask again while there are more |
-//! | `GET /databases/{name}/queue` | `{"waiting", "leased", "more"}` |
-//! | `POST /databases/{name}/messages` | `{"messages": [...]}`: enqueues them |
 //!
 //! An entry is a [`Line`] of an export.
 
@@ -16,21 +14,21 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use futures_util::StreamExt;
 use http::HeaderMap;
 use kvasir_kv::keyspace::{Cursor, List, ListPage};
 use kvasir_kv::{
-    AtomicWrite, Entry, Key, KeyRange, Keyspace, KeyspaceName, Mutation, SnapshotRead, UnixMillis,
-    Value, Versionstamp,
+    AtomicWrite, Entry, Key, KeyRange, Keyspace, KeyspaceName, Mutation, SnapshotRead, Versionstamp,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::body;
 use crate::context::Ctx;
 use crate::dump::Line;
 use crate::error::ApiError;
-use crate::queue::{NewMessage, Queue, backoff_default_ms};
+use crate::queue::Queue;
 
 use super::{Administrator, ok};
 
@@ -38,7 +36,7 @@ use super::{Administrator, ok};
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Most entries of one request or page.
-const ENTRIES_MAX: usize = 1000;
+pub(super) const ENTRIES_MAX: usize = 1000;
 
 /// Most bytes of keys and values of one page.
 const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -46,73 +44,74 @@ const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most entries that one request removes.
 const REMOVED_AT_ONCE: usize = 10_000;
 
-/// Most messages that are counted.
-const COUNTED_MAX: usize = 100_000;
-
 /// How far ahead of the clock an imported versionstamp may be, in microseconds: a day. The clock of
 /// the store continues behind it, so one from the far future would leave no room for later commits.
 const AHEAD_MICROS_MAX: u64 = 24 * 3600 * 1_000_000;
 
 /// The routes of this noun.
 pub(super) fn routes() -> Router<Ctx> {
-    Router::new()
-        .route(
-            "/databases/{name}/entries",
-            get(page).post(write).delete(remove),
-        )
-        .route("/databases/{name}/queue", get(depth))
-        .route("/databases/{name}/messages", post(enqueue))
+    Router::new().route(
+        "/databases/{name}/entries",
+        get(page).post(write).delete(remove),
+    )
 }
 
-#[derive(Default, Deserialize)]
+/// Which page.
+#[derive(Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
-struct Paged {
-    cursor: Option<String>,
-    limit: Option<usize>,
+#[into_params(parameter_in = Query)]
+pub(super) struct Paged {
+    /// Where the page before ended.
+    pub(super) cursor: Option<String>,
+    /// How many at most.
+    pub(super) limit: Option<usize>,
 }
 
-#[derive(Serialize)]
-struct Page {
+/// One page of entries, in the order of their keys.
+#[derive(Serialize, ToSchema)]
+pub struct EntryPage {
     entries: Vec<Line>,
+    /// Where to go on, if there are more.
     cursor: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Entries to be written as they are, up to 1,000.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Written {
+pub struct NewEntries {
     entries: Vec<Line>,
+    /// Leave keys alone that are there already.
     #[serde(default)]
     keep_existing: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Messages {
-    messages: Vec<Message>,
+/// What became of entries.
+#[derive(Serialize, ToSchema)]
+pub struct EntriesWritten {
+    /// Entries that were written.
+    written: usize,
+    /// Entries that were left alone because their key was there.
+    kept: usize,
 }
 
-/// A message as another store had it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Message {
-    /// Base64 of a V8 payload.
-    payload: String,
-    due_ms: i64,
-    backoff_ms: Option<Vec<u32>>,
-    /// Base64 of keys.
-    #[serde(default)]
-    undelivered: Vec<String>,
+/// How an emptying goes on.
+#[derive(Serialize, ToSchema)]
+pub struct EntriesRemoved {
+    /// Entries that were removed by this request.
+    removed: usize,
+    /// Whether there are more: ask again.
+    more: bool,
 }
 
 /// The keyspace of a database.
-fn keyspace(ctx: &Ctx, name: &str) -> Result<Keyspace, ApiError> {
+pub(super) fn keyspace(ctx: &Ctx, name: &str) -> Result<Keyspace, ApiError> {
     let name: KeyspaceName = name
         .parse()
         .map_err(|error| ApiError::bad_request(format!("the name of a database: {error}")))?;
     Ok(Keyspace::new(ctx.store().clone(), name))
 }
 
-async fn read_json<T: for<'de> Deserialize<'de>>(
+pub(super) async fn read_json<T: for<'de> Deserialize<'de>>(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, ApiError> {
@@ -121,7 +120,13 @@ async fn read_json<T: for<'de> Deserialize<'de>>(
         .map_err(|error| ApiError::bad_request(format!("the body is not as described: {error}")))
 }
 
-async fn page(
+/// `GET /_/api/v1/databases/{name}/entries`: a page of up to 1,000 entries or about 4 MiB.
+#[utoipa::path(
+    get, path = "/_/api/v1/databases/{name}/entries", tag = "admin",
+    params(("name" = String, Path, description = "the database"), Paged),
+    responses((status = 200, description = "one page", body = EntryPage))
+)]
+pub(super) async fn page(
     State(ctx): State<Ctx>,
     _administrator: Administrator,
     Path(name): Path<String>,
@@ -151,13 +156,24 @@ async fn page(
         entries.truncate(fitting);
         cursor = entries.last().map(|last| Cursor(last.key.clone()));
     }
-    Ok(ok(Page {
+    Ok(ok(EntryPage {
         entries: entries.iter().map(Line::of).collect(),
         cursor: cursor.map(|cursor| cursor.to_string()),
     }))
 }
 
-async fn write(
+/// `POST /_/api/v1/databases/{name}/entries`: writes entries with the versionstamps and expiries they
+/// have; those without a versionstamp get a new one. All of them, or none.
+#[utoipa::path(
+    post, path = "/_/api/v1/databases/{name}/entries", tag = "admin",
+    params(("name" = String, Path, description = "the database")),
+    request_body = NewEntries,
+    responses(
+        (status = 200, description = "they are there", body = EntriesWritten),
+        (status = 400, description = "one of them is wrong", body = crate::problem::Problem<'static>),
+    )
+)]
+pub(super) async fn write(
     State(ctx): State<Ctx>,
     _administrator: Administrator,
     Path(name): Path<String>,
@@ -165,7 +181,7 @@ async fn write(
     body: Body,
 ) -> Result<Response, ApiError> {
     let keyspace = keyspace(&ctx, &name)?;
-    let Written {
+    let NewEntries {
         entries,
         keep_existing,
     } = read_json(&headers, body).await?;
@@ -183,10 +199,10 @@ async fn write(
     };
     let written = entries.len();
     store(&keyspace, entries).await?;
-    Ok(ok(serde_json::json!({
-        "written": written,
-        "kept": given - written,
-    })))
+    Ok(ok(EntriesWritten {
+        written,
+        kept: given - written,
+    }))
 }
 
 fn read_entries(ctx: &Ctx, lines: Vec<Line>) -> Result<Vec<Entry>, ApiError> {
@@ -247,7 +263,14 @@ async fn store(keyspace: &Keyspace, entries: Vec<Entry>) -> Result<(), ApiError>
     Ok(())
 }
 
-async fn remove(
+/// `DELETE /_/api/v1/databases/{name}/entries`: removes up to about 10,000 entries, and with the last
+/// of them the messages of the queue.
+#[utoipa::path(
+    delete, path = "/_/api/v1/databases/{name}/entries", tag = "admin",
+    params(("name" = String, Path, description = "the database")),
+    responses((status = 200, description = "some are gone", body = EntriesRemoved))
+)]
+pub(super) async fn remove(
     State(ctx): State<Ctx>,
     _administrator: Administrator,
     Path(name): Path<String>,
@@ -264,62 +287,16 @@ async fn remove(
         }
         keyspace.commit(write).await?;
         if removed >= REMOVED_AT_ONCE {
-            return Ok(ok(serde_json::json!({"removed": removed, "more": true})));
+            return Ok(ok(EntriesRemoved {
+                removed,
+                more: true,
+            }));
         }
     }
     let queue = Queue::new(ctx.store(), keyspace.name().clone());
     queue.clear().await?;
-    Ok(ok(serde_json::json!({"removed": removed, "more": false})))
-}
-
-async fn depth(
-    State(ctx): State<Ctx>,
-    _administrator: Administrator,
-    Path(name): Path<String>,
-) -> Result<Response, ApiError> {
-    let keyspace = keyspace(&ctx, &name)?;
-    let queue = Queue::new(ctx.store(), keyspace.name().clone());
-    let depth = queue.depth(COUNTED_MAX).await?;
-    Ok(ok(serde_json::json!({
-        "waiting": depth.waiting,
-        "leased": depth.leased,
-        "more": depth.more,
-    })))
-}
-
-async fn enqueue(
-    State(ctx): State<Ctx>,
-    _administrator: Administrator,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let keyspace = keyspace(&ctx, &name)?;
-    let Messages { messages } = read_json(&headers, body).await?;
-    if messages.len() > ENTRIES_MAX {
-        return Err(ApiError::bad_request(format!(
-            "{} messages, over the limit of {ENTRIES_MAX}",
-            messages.len()
-        )));
-    }
-    let base64 = |text: &String| {
-        data_encoding::BASE64
-            .decode(text.as_bytes())
-            .map_err(|_| ApiError::bad_request("payloads and keys are written as base64"))
-    };
-    let mut new = Vec::with_capacity(messages.len());
-    for message in messages {
-        let keys: Result<Vec<_>, _> = message.undelivered.iter().map(base64).collect();
-        new.push(NewMessage {
-            payload: Value::v8(base64(&message.payload)?),
-            due: UnixMillis(message.due_ms),
-            backoff_ms: message.backoff_ms.unwrap_or_else(backoff_default_ms),
-            undelivered: keys?.into_iter().map(Key::new).collect(),
-        });
-    }
-    let enqueued = new.len();
-    let queue = Queue::new(ctx.store(), keyspace.name().clone());
-    let now_micros = ctx.clock.now_micros();
-    queue.commit(AtomicWrite::new(), new, now_micros).await?;
-    Ok(ok(serde_json::json!({ "enqueued": enqueued })))
+    Ok(ok(EntriesRemoved {
+        removed,
+        more: false,
+    }))
 }

@@ -340,14 +340,8 @@ pub(super) async fn ack(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let consumer = consumer(&deno, &database, &info, &headers).await?;
-    let mut done = Vec::new();
-    for receipt in receipts(&asked(&headers, body).await?)? {
-        let removed = consumer.queue.acknowledge(&receipt).await;
-        done.push(removed.map_err(error::from_store)?);
-        deno.finished.tell(receipt);
-    }
-    Ok(json(&serde_json::json!({ "done": done })))
+    let shown = Shown::read(&deno, &database, &info, &headers, body).await?;
+    shown.settle(&deno, Step::Acknowledge).await
 }
 
 /// `POST /queue/{database}/fail`: these messages are to be delivered again, by their schedule.
@@ -358,14 +352,8 @@ pub(super) async fn fail(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let consumer = consumer(&deno, &database, &info, &headers).await?;
-    let mut done = Vec::new();
-    for receipt in receipts(&asked(&headers, body).await?)? {
-        let given_back = consumer.queue.fail(&receipt, deno.ctx.clock.now()).await;
-        done.push(given_back.map_err(error::from_store)?);
-        deno.finished.tell(receipt);
-    }
-    Ok(json(&serde_json::json!({ "done": done })))
+    let shown = Shown::read(&deno, &database, &info, &headers, body).await?;
+    shown.settle(&deno, Step::Fail).await
 }
 
 /// `POST /queue/{database}/extend`: these leases last `leaseMs` from now.
@@ -376,16 +364,60 @@ pub(super) async fn extend(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let consumer = consumer(&deno, &database, &info, &headers).await?;
-    let asked: Receipts = asked(&headers, body).await?;
-    let lease_ms = lease_ms(asked.lease_ms)?;
-    let mut done = Vec::new();
-    for receipt in receipts(&asked)? {
-        let now = deno.ctx.clock.now();
-        let extended = consumer.queue.extend(&receipt, lease_ms, now).await;
-        done.push(extended.map_err(error::from_store)?);
+    let shown = Shown::read(&deno, &database, &info, &headers, body).await?;
+    let lease_ms = lease_ms(shown.lease_ms)?;
+    shown.settle(&deno, Step::Extend { lease_ms }).await
+}
+
+/// What is done with each receipt.
+#[derive(Clone, Copy)]
+enum Step {
+    Acknowledge,
+    Fail,
+    Extend { lease_ms: i64 },
+}
+
+/// Receipts that a consumer shows.
+struct Shown {
+    queue: Queue,
+    receipts: Vec<Receipt>,
+    lease_ms: Option<i64>,
+}
+
+impl Shown {
+    async fn read(
+        deno: &Inner,
+        database: &str,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Shown, ApiError> {
+        let consumer = consumer(deno, database, info, headers).await?;
+        let asked: Receipts = asked(headers, body).await?;
+        Ok(Shown {
+            queue: consumer.queue,
+            receipts: receipts(&asked)?,
+            lease_ms: asked.lease_ms,
+        })
     }
-    Ok(json(&serde_json::json!({ "done": done })))
+
+    /// Answers for each receipt whether it still held.
+    async fn settle(&self, deno: &Inner, step: Step) -> Result<Response, ApiError> {
+        let mut done = Vec::with_capacity(self.receipts.len());
+        for receipt in &self.receipts {
+            let now = deno.ctx.clock.now();
+            let held = match step {
+                Step::Acknowledge => self.queue.acknowledge(receipt).await,
+                Step::Fail => self.queue.fail(receipt, now).await,
+                Step::Extend { lease_ms } => self.queue.extend(receipt, lease_ms, now).await,
+            };
+            done.push(held.map_err(error::from_store)?);
+            if !matches!(step, Step::Extend { .. }) {
+                deno.finished.tell(receipt.clone());
+            }
+        }
+        Ok(json(&serde_json::json!({ "done": done })))
+    }
 }
 
 fn receipts(asked: &Receipts) -> Result<Vec<Receipt>, ApiError> {

@@ -48,6 +48,7 @@ short_forms!(
     v8_reader,
     json_v8_json,
     tagged_json,
+    import_line,
     json_limits,
     key_json,
     edgegrid_header,

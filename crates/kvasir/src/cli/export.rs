@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::ProgressBar;
-use kvasir_api::dump::Line;
+use kvasir_api::dump::{Line, MessageLine};
 use kvasir_kv::keyspace::Cursor;
 use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
 
 use super::admin::Administration;
 use super::client::{Target, block_on, segment};
+use super::progress::{Progress, ProgressForm};
 use crate::exit::Failure;
 
 /// How much of a file's end is looked at first for its last line, in bytes.
@@ -21,7 +23,8 @@ const TAIL_BYTES: u64 = 64 * 1024;
 /// Write a database as JSON lines, one entry each.
 ///
 /// The lines are those of the kv-utils package for Deno, with further members where it would lose
-/// something; `kvasir import` restores every entry to the byte. Messages in queues are not in it.
+/// something; `kvasir import` restores every entry to the byte. Behind the entries come the messages of
+/// the queue, unless --no-queue leaves them out: other programs may not know such lines.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,20 +41,25 @@ pub(super) struct Export {
     /// Go on behind the last whole line of FILE
     #[arg(long)]
     resume: bool,
+    /// Leave out the messages of the queue
+    #[arg(long)]
+    no_queue: bool,
+    #[command(flatten)]
+    progress: ProgressForm,
     #[command(flatten)]
     target: Target,
 }
 
 impl Export {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let (mut out, cursor): (Box<dyn Write>, _) = if self.file == Path::new("-") {
+        let (mut out, place): (Box<dyn Write>, _) = if self.file == Path::new("-") {
             if self.resume {
                 return Err(Failure::usage("standard output cannot be resumed"));
             }
-            (Box::new(std::io::stdout().lock()), None)
+            (Box::new(std::io::stdout().lock()), Place::default())
         } else if self.resume {
-            let (file, cursor) = reopen(&self.file)?;
-            (Box::new(file), cursor)
+            let (file, place) = reopen(&self.file)?;
+            (Box::new(file), place)
         } else {
             let file = OpenOptions::new()
                 .write(true)
@@ -61,11 +69,11 @@ impl Export {
             let file = file.with_context(|| {
                 format!("cannot write {name}; use --resume to go on with a file that is there")
             })?;
-            (Box::new(file), None)
+            (Box::new(file), Place::default())
         };
         block_on(async {
             let server = Administration::reach(&self.target).await?;
-            let written = self.write(&server, &mut out, cursor).await;
+            let written = self.write(&server, &mut out, place).await;
             server.leave().await?;
             written
         })
@@ -75,43 +83,97 @@ impl Export {
         &self,
         server: &Administration,
         out: &mut dyn Write,
-        mut cursor: Option<String>,
+        place: Place,
     ) -> Result<(), Failure> {
-        let mut out = BufWriter::new(out);
-        let progress = ProgressBar::new_spinner().with_message("entries written");
-        let path = format!("/databases/{}/entries", segment(&self.db));
+        let mut pages = Pages {
+            server,
+            database: format!("/databases/{}", segment(&self.db)),
+            out: BufWriter::new(out),
+            progress: Progress::begin(self.progress, "entries", 0, None),
+        };
+        let (entries, messages) = match place {
+            Place::Entries(cursor) => {
+                let entries = pages.copy("entries", cursor, |entry| entry.to_string());
+                (entries.await?, None)
+            }
+            Place::Messages(cursor) => (0, Some(cursor)),
+        };
+        let messages = match self.no_queue {
+            true => 0,
+            false => {
+                let line = |message: &Json| json!({ "message": message }).to_string();
+                pages.copy("messages", messages, line).await?
+            }
+        };
+        pages.progress.end();
+        report(entries, messages, &self.file);
+        Ok(())
+    }
+}
+
+/// Where an export goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Behind an entry, if there is one.
+    Entries(Option<String>),
+    /// Behind a message; all entries are there.
+    Messages(String),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Place::Entries(None)
+    }
+}
+
+/// Pages of a database on their way to a file.
+struct Pages<'a> {
+    server: &'a Administration,
+    database: String,
+    out: BufWriter<&'a mut dyn Write>,
+    progress: Progress,
+}
+
+impl Pages<'_> {
+    /// Copies all pages of one kind, and says how many lines that were.
+    async fn copy(
+        &mut self,
+        kind: &str,
+        mut cursor: Option<String>,
+        line: impl Fn(&Json) -> String,
+    ) -> Result<u64, Failure> {
+        let mut written = 0;
+        let path = format!("{}/{kind}", self.database);
         loop {
             let page = match &cursor {
                 None => path.clone(),
                 Some(cursor) => format!("{path}?cursor={}", segment(cursor)),
             };
-            let page = server.call(Method::GET, &page, None).await?;
-            for entry in page["entries"].as_array().into_iter().flatten() {
-                writeln!(out, "{entry}").context("cannot write the export")?;
-                progress.inc(1);
+            let page = self.server.call(Method::GET, &page, None).await?;
+            for item in page[kind].as_array().into_iter().flatten() {
+                writeln!(self.out, "{}", line(item)).context("cannot write the export")?;
+                written += 1;
+                self.progress.add(1);
             }
             // A page is whole in the file before the next one is asked for.
-            out.flush().context("cannot write the export")?;
-            progress.set_message(format!("{} entries written", progress.position()));
+            self.out.flush().context("cannot write the export")?;
             match page["cursor"].as_str() {
                 Some(next) => cursor = Some(next.to_owned()),
-                None => break,
+                None => return Ok(written),
             }
         }
-        progress.finish_and_clear();
-        report(progress.position(), &self.file);
-        Ok(())
     }
 }
 
 #[expect(clippy::print_stderr, reason = "standard output may be the export")]
-fn report(entries: u64, file: &Path) {
-    eprintln!("exported {entries} entries to {}", file.display());
+fn report(entries: u64, messages: u64, file: &Path) {
+    let file = file.display();
+    eprintln!("exported {entries} entries and {messages} messages to {file}");
 }
 
 /// Opens a file that was cut off at any byte, cuts it behind its last whole line, and says where to
 /// go on.
-fn reopen(path: &Path) -> anyhow::Result<(File, Option<String>)> {
+fn reopen(path: &Path) -> anyhow::Result<(File, Place)> {
     let shown = path.display();
     let mut file = OpenOptions::new()
         .read(true)
@@ -121,13 +183,25 @@ fn reopen(path: &Path) -> anyhow::Result<(File, Option<String>)> {
     let (end, last) = last_line(&mut file).with_context(|| format!("cannot read {shown}"))?;
     file.set_len(end)?;
     file.seek(SeekFrom::End(0))?;
-    let Some(last) = last else {
-        return Ok((file, None));
+    let place = match last {
+        None => Place::default(),
+        Some(last) => place_behind(&last)
+            .with_context(|| format!("the last line of {shown} is not one of an export"))?,
     };
-    let line: Line = serde_json::from_slice(&last)
-        .with_context(|| format!("the last line of {shown} is not one of an export"))?;
-    let entry = line.into_entry().context("the last line is damaged")?;
-    Ok((file, Some(Cursor(entry.key).to_string())))
+    Ok((file, place))
+}
+
+fn place_behind(line: &[u8]) -> anyhow::Result<Place> {
+    #[derive(Deserialize)]
+    struct OfMessage {
+        message: MessageLine,
+    }
+    if let Ok(OfMessage { message }) = serde_json::from_slice(line) {
+        return Ok(Place::Messages(message.id.context("a message has an id")?));
+    }
+    let line: Line = serde_json::from_slice(line)?;
+    let entry = line.into_entry()?;
+    Ok(Place::Entries(Some(Cursor(entry.key).to_string())))
 }
 
 /// Where the last whole line ends, and what it says.

@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use data_encoding::{BASE64, BASE64URL_NOPAD};
-use indicatif::ProgressBar;
-use reqwest::Method;
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
+use kvasir_api::queue::MESSAGE_ID_DIGITS;
 use rusqlite::{Connection, OpenFlags, Row};
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
 
 use super::admin::Administration;
-use super::client::{block_on, segment};
-use super::import_lines::{Batches, Into, bar, say};
+use super::client::block_on;
+use super::import_journal::{Journal, identity};
+use super::import_lines::{Batches, Into, say};
+use super::progress::Progress;
 use crate::exit::{Exit, Failure};
-
-/// Messages that are sent at once.
-const MESSAGES_AT_ONCE: usize = 100;
 
 /// Import the SQLite file of denokv or of Deno.openKv(path).
 ///
 /// Entries keep their values, versionstamps and expiries; those past their expiry are left out.
 /// Waiting messages are enqueued, and those that were being handled are due at once. The file is
-/// only read, and may be open elsewhere. Starting it again writes the same entries once more, but
-/// enqueues the messages a second time; see --no-queue.
+/// only read, and may be open elsewhere. It may be repeated: the same entries are written once more,
+/// and a message that was taken in once is left alone, also when it was delivered since. An
+/// interrupted import goes on where it stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -62,65 +62,124 @@ impl Denokv {
             .execute_batch("BEGIN")
             .context("cannot read the file")?;
         let now_ms = now_ms(source)?;
-        let expired = self.copy_entries(source, server, now_ms).await?;
-        let messages = match self.no_queue {
-            true => Vec::new(),
-            false => messages(source, now_ms)?,
-        };
-        let path = format!("/databases/{}/messages", segment(&self.into.db));
-        for some in messages.chunks(MESSAGES_AT_ONCE) {
-            let body = json!({ "messages": some });
-            server.call(Method::POST, &path, Some(&body)).await?;
+        let mut batches = Batches::begin(server, &self.into).await?;
+        let expired = self.copy_entries(source, &mut batches, now_ms).await?;
+        if !self.no_queue {
+            for table in ["queue", "queue_running"] {
+                copy_messages(source, table, &mut batches, now_ms).await?;
+            }
         }
+        batches.flush().await?;
+        Journal::remove(&self.file);
+        batches.report();
         if expired > 0 {
             say(&format!("left out {expired} entries past their expiry"));
         }
-        say(&format!("enqueued {} messages", messages.len()));
         Ok(())
+    }
+
+    /// The place in its history that the file is at: a journal of another place does not count.
+    fn identity(&self, source: &Connection) -> anyhow::Result<String> {
+        let metadata = std::fs::metadata(&self.file).context("cannot look at the file")?;
+        let version: Option<i64> = match columns(source, "data_version")?.is_empty() {
+            true => None,
+            false => source
+                .query_row("SELECT max(version) FROM data_version", [], |row| {
+                    row.get(0)
+                })
+                .context("cannot read data_version")?,
+        };
+        let version = version.unwrap_or_default();
+        Ok(format!("version {version} in {}", identity(&metadata)))
     }
 
     /// Copies entries, and says how many had expired.
     async fn copy_entries(
         &self,
         source: &Connection,
-        server: &Administration,
+        batches: &mut Batches<'_>,
         now_ms: i64,
     ) -> Result<u64, Failure> {
+        let mut journal = Journal::read(&self.file, &self.into.db, &self.identity(source)?);
+        let begin = match &journal.key {
+            None => Vec::new(),
+            Some(key) => BASE64.decode(key.as_bytes()).unwrap_or_default(),
+        };
+        if !begin.is_empty() {
+            say("going on behind the last entry that was stored");
+        }
         let known = columns(source, "kv")?;
         let column = |name: &str, default: &str| match known.iter().any(|known| known == name) {
             true => name.to_owned(),
             false => default.to_owned(),
         };
         let select = format!(
-            "SELECT k, v, v_encoding, version, {}, {} FROM kv ORDER BY k",
+            "SELECT k, v, v_encoding, version, {}, {} FROM kv WHERE k >= ?1 ORDER BY k",
             column("seq", "0"),
             column("expiration_ms", "-1"),
         );
         let count: i64 = source
-            .query_row("SELECT count(*) FROM kv", [], |row| row.get(0))
+            .query_row("SELECT count(*) FROM kv WHERE k >= ?1", [&begin], |row| {
+                row.get(0)
+            })
             .context("cannot count the entries")?;
-        let progress = ProgressBar::new(count.unsigned_abs().max(1)).with_style(bar());
+        let total = Some(count.unsigned_abs());
+        let mut progress = Progress::begin(self.into.progress, "entries", 0, total);
         let mut statement = source.prepare(&select).context("cannot read entries")?;
-        let mut rows = statement.query([]).context("cannot read entries")?;
-        let mut batches = Batches::begin(server, &self.into).await?;
+        let mut rows = statement.query([&begin]).context("cannot read entries")?;
         let mut expired = 0;
         while let Some(row) = rows.next().context("cannot read an entry")? {
-            progress.inc(1);
+            progress.add(1);
             match entry(row, now_ms)? {
                 None => expired += 1,
                 Some(entry) => {
-                    batches.push(entry).await?;
+                    if batches.push(entry).await? {
+                        let key: Vec<u8> = row.get(0).context("cannot read a key")?;
+                        journal.key = Some(BASE64.encode(&key));
+                        journal.write(&self.file)?;
+                    }
                 }
             }
         }
         batches.flush().await?;
-        progress.finish_and_clear();
-        say(&format!(
-            "imported {} entries into {}, left {} alone",
-            batches.written, self.into.db, batches.kept
-        ));
+        progress.end();
         Ok(expired)
     }
+}
+
+/// Copies the messages of a table, if the file has it.
+async fn copy_messages(
+    source: &Connection,
+    table: &str,
+    batches: &mut Batches<'_>,
+    now_ms: i64,
+) -> Result<(), Failure> {
+    let Some(select) = select_messages(source, table)? else {
+        return Ok(());
+    };
+    let mut statement = source.prepare(&select).context("cannot read messages")?;
+    let mut rows = statement.query([now_ms]).context("cannot read messages")?;
+    while let Some(row) = rows.next().context("cannot read a message")? {
+        let message = message(row).context("a message of the queue is damaged")?;
+        batches.push_message(message).await?;
+    }
+    Ok(())
+}
+
+/// Reads due time, id, payload, schedule and keys; `?1` is now.
+fn select_messages(source: &Connection, table: &str) -> anyhow::Result<Option<String>> {
+    if columns(source, table)?.is_empty() {
+        return Ok(None);
+    }
+    // What was being handled is due at once.
+    let due = match table {
+        "queue" => "ts",
+        _ => "?1",
+    };
+    Ok(Some(format!(
+        "SELECT {due}, id, data, backoff_schedule, keys_if_undelivered FROM {table}
+         WHERE ?1 IS NOT NULL ORDER BY 1, id"
+    )))
 }
 
 /// Opens the file for reading only.
@@ -190,38 +249,30 @@ fn entry(row: &Row<'_>, now_ms: i64) -> anyhow::Result<Option<Box<RawValue>>> {
     Ok(Some(to_raw_value(&line)?))
 }
 
-/// All messages, waiting or being handled.
-fn messages(source: &Connection, now_ms: i64) -> anyhow::Result<Vec<Json>> {
-    let mut found = Vec::new();
-    for (table, due) in [("queue", "ts"), ("queue_running", "?1")] {
-        if columns(source, table)?.is_empty() {
-            continue;
-        }
-        let select = format!(
-            "SELECT {due}, data, backoff_schedule, keys_if_undelivered FROM {table}
-             WHERE ?1 IS NOT NULL ORDER BY 1, id"
-        );
-        let mut statement = source.prepare(&select)?;
-        let mut rows = statement.query([now_ms])?;
-        while let Some(row) = rows.next()? {
-            found.push(message(row).context("a message of the queue is damaged")?);
-        }
-    }
-    Ok(found)
-}
-
-fn message(row: &Row<'_>) -> anyhow::Result<Json> {
+/// One row as a message of an import.
+fn message(row: &Row<'_>) -> anyhow::Result<Box<RawValue>> {
     let due_ms: i64 = row.get(0)?;
-    let payload: Vec<u8> = row.get(1)?;
-    let backoff: Option<Vec<u32>> = json_column(row, 2)?;
-    let keys: Option<Vec<Vec<u8>>> = json_column(row, 3)?;
+    let id: String = row.get(1)?;
+    let payload: Vec<u8> = row.get(2)?;
+    let backoff: Option<Vec<u32>> = json_column(row, 3)?;
+    let keys: Option<Vec<Vec<u8>>> = json_column(row, 4)?;
     let keys = keys.unwrap_or_default();
-    Ok(json!({
+    let line = json!({
+        "id": message_id(&id),
         "payload": BASE64.encode(&payload),
         "dueMs": due_ms,
         "backoffMs": backoff,
         "undelivered": keys.iter().map(|key| BASE64.encode(key)).collect::<Vec<_>>(),
-    }))
+    });
+    Ok(to_raw_value(&line)?)
+}
+
+/// The id here of the message that has this one there: always the same, so that no message comes in
+/// twice.
+fn message_id(theirs: &str) -> String {
+    let mut id = HEXLOWER.encode(&Sha256::digest(format!("denokv {theirs}")));
+    id.truncate(MESSAGE_ID_DIGITS);
+    id
 }
 
 /// A column that holds JSON, as text or as bytes.
@@ -303,7 +354,12 @@ mod tests {
             assert_eq!(exported, Exit::Done);
             let lines = std::fs::read_to_string(lines).unwrap();
             let lines: Vec<_> = lines.lines().collect();
-            assert_eq!(lines.len(), 3, "the expired entry is left out: {lines:?}");
+            let messages = if is_newer { 2 } else { 0 };
+            assert_eq!(
+                lines.len(),
+                3 + messages,
+                "the expired entry is left out: {lines:?}"
+            );
             let first = format!(
                 r#"{{{expiry}"key":[{{"type":"string","value":"a"}}],"value":{{"type":"number","value":1}},"versionstamp":"{stamp}"}}"#
             );
@@ -320,12 +376,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kv.sqlite3");
         source(&file, true);
-        let found = messages(&open(&file).unwrap(), 77).unwrap();
+        let source = open(&file).unwrap();
+        let mut found = Vec::new();
+        for table in ["queue", "queue_running", "no_such_table"] {
+            let Some(select) = select_messages(&source, table).unwrap() else {
+                continue;
+            };
+            let mut statement = source.prepare(&select).unwrap();
+            let mut rows = statement.query([77]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                let line: serde_json::Value =
+                    serde_json::from_str(message(row).unwrap().get()).unwrap();
+                found.push(line);
+            }
+        }
         assert_eq!(
             found,
             [
-                json!({"payload": "/w9JAg==", "dueMs": 5, "backoffMs": [100], "undelivered": ["AmEA"]}),
-                json!({"payload": "/w9JBA==", "dueMs": 77, "backoffMs": null, "undelivered": []}),
+                json!({"id": message_id("a"), "payload": "/w9JAg==", "dueMs": 5, "backoffMs": [100], "undelivered": ["AmEA"]}),
+                json!({"id": message_id("b"), "payload": "/w9JBA==", "dueMs": 77, "backoffMs": null, "undelivered": []}),
             ]
         );
     }

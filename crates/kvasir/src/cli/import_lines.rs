@@ -6,20 +6,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::admin::Administration;
 use super::client::{Target, block_on, segment};
+use super::import_journal::{Journal, identity};
+use super::progress::{Progress, ProgressForm};
 use crate::exit::{Exit, Failure};
 
 /// Longest line, in bytes: the largest value, typed and as base64.
 const LINE_BYTES_MAX: u64 = 48 * 1024 * 1024;
 
-/// Entries and bytes after which a batch is sent.
+/// Entries after which a batch is sent, and messages.
 const BATCH_ENTRIES: usize = 500;
+
+/// Bytes of lines after which a batch is sent.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// JSON lines of `kvasir export`, or of the kv-utils package for Deno.
@@ -42,12 +45,15 @@ pub(super) struct Into {
     #[arg(long)]
     pub(super) keep_existing: bool,
     #[command(flatten)]
+    pub(super) progress: ProgressForm,
+    #[command(flatten)]
     pub(super) target: Target,
 }
 
 impl Lines {
-    /// Entries keep their versionstamps and expiries. An interrupted import goes on where it stopped
-    /// when it is started again; what is already there is written once more, which changes nothing.
+    /// Entries keep their versionstamps and expiries, messages their ids. An interrupted import goes
+    /// on where it stopped when it is started again; an entry that is already there is written once
+    /// more, which changes nothing, and a message that was taken in once is left alone.
     pub(super) fn run(&self) -> Result<(), Failure> {
         match &self.file {
             Some(file) => block_on(read_lines(file, &self.into)),
@@ -56,22 +62,35 @@ impl Lines {
     }
 }
 
-/// Sends entries in batches.
+/// Sends entries and messages in batches.
 pub(super) struct Batches<'a> {
     server: &'a Administration,
     into: &'a Into,
     entries: Vec<Box<RawValue>>,
+    messages: Vec<Box<RawValue>>,
     bytes: usize,
-    /// Entries that were written, and those that were left alone.
-    pub(super) written: u64,
-    pub(super) kept: u64,
+    done: Done,
+}
+
+/// What became of what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Done {
+    written: u64,
+    kept: u64,
+    enqueued: u64,
+    messages_kept: u64,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Batch<'a> {
+struct Entries<'a> {
     entries: &'a [Box<RawValue>],
     keep_existing: bool,
+}
+
+#[derive(Serialize)]
+struct Messages<'a> {
+    messages: &'a [Box<RawValue>],
 }
 
 impl<'a> Batches<'a> {
@@ -86,9 +105,9 @@ impl<'a> Batches<'a> {
             server,
             into,
             entries: Vec::new(),
+            messages: Vec::new(),
             bytes: 0,
-            written: 0,
-            kept: 0,
+            done: Done::default(),
         })
     }
 
@@ -96,7 +115,19 @@ impl<'a> Batches<'a> {
     pub(super) async fn push(&mut self, entry: Box<RawValue>) -> Result<bool, Failure> {
         self.bytes += entry.get().len();
         self.entries.push(entry);
-        if self.entries.len() < BATCH_ENTRIES && self.bytes < BATCH_BYTES {
+        self.send_if_full().await
+    }
+
+    /// Adds a message; see [`Batches::push`].
+    pub(super) async fn push_message(&mut self, message: Box<RawValue>) -> Result<bool, Failure> {
+        self.bytes += message.get().len();
+        self.messages.push(message);
+        self.send_if_full().await
+    }
+
+    async fn send_if_full(&mut self) -> Result<bool, Failure> {
+        let count = self.entries.len().max(self.messages.len());
+        if count < BATCH_ENTRIES && self.bytes < BATCH_BYTES {
             return Ok(false);
         }
         self.flush().await?;
@@ -105,21 +136,49 @@ impl<'a> Batches<'a> {
 
     /// Sends what is left.
     pub(super) async fn flush(&mut self) -> Result<(), Failure> {
-        if self.entries.is_empty() {
-            return Ok(());
+        let count = |answer: &serde_json::Value, what: &str| answer[what].as_u64().unwrap_or(0);
+        if !self.entries.is_empty() {
+            let entries = Entries {
+                entries: &self.entries,
+                keep_existing: self.into.keep_existing,
+            };
+            let answer = self.send("entries", &entries).await?;
+            self.done.written += count(&answer, "written");
+            self.done.kept += count(&answer, "kept");
         }
-        let batch = Batch {
-            entries: &self.entries,
-            keep_existing: self.into.keep_existing,
-        };
-        let body = serde_json::to_value(&batch).context("cannot write a batch")?;
-        let path = format!("/databases/{}/entries", segment(&self.into.db));
-        let done = self.server.call(Method::POST, &path, Some(&body)).await?;
-        self.written += done["written"].as_u64().unwrap_or_default();
-        self.kept += done["kept"].as_u64().unwrap_or_default();
+        if !self.messages.is_empty() {
+            let messages = Messages {
+                messages: &self.messages,
+            };
+            let answer = self.send("messages", &messages).await?;
+            self.done.enqueued += count(&answer, "enqueued");
+            self.done.messages_kept += count(&answer, "kept");
+        }
         self.entries.clear();
+        self.messages.clear();
         self.bytes = 0;
         Ok(())
+    }
+
+    async fn send(&self, what: &str, batch: &impl Serialize) -> Result<serde_json::Value, Failure> {
+        let body = serde_json::to_value(batch).context("cannot write a batch")?;
+        let path = format!("/databases/{}/{what}", segment(&self.into.db));
+        self.server.call(Method::POST, &path, Some(&body)).await
+    }
+
+    /// Says what was done, on standard error like every diagnosis.
+    pub(super) fn report(&self) {
+        let (done, db) = (self.done, &self.into.db);
+        say(&format!(
+            "imported {} entries into {db}, left {} alone",
+            done.written, done.kept
+        ));
+        if done.enqueued + done.messages_kept > 0 {
+            say(&format!(
+                "enqueued {} messages, left {} alone that were there or taken in before",
+                done.enqueued, done.messages_kept
+            ));
+        }
     }
 }
 
@@ -127,44 +186,6 @@ impl<'a> Batches<'a> {
 #[expect(clippy::print_stderr, reason = "diagnostics go to standard error")]
 pub(super) fn say(sentence: &str) {
     eprintln!("{sentence}");
-}
-
-/// How far an import has come, kept beside its file until it is done.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Journal {
-    db: String,
-    /// Size of the file; another size means another file.
-    bytes: u64,
-    /// Everything before is stored.
-    offset: u64,
-    line: u64,
-}
-
-impl Journal {
-    fn path(file: &Path) -> PathBuf {
-        let mut path = file.as_os_str().to_owned();
-        path.push(".kvasir-import");
-        path.into()
-    }
-
-    /// Where to begin.
-    fn read(file: &Path, db: &str, bytes: u64) -> Journal {
-        let text = std::fs::read(Journal::path(file)).unwrap_or_default();
-        let found: Option<Journal> = serde_json::from_slice(&text).ok();
-        let fits = |journal: &Journal| journal.db == db && journal.bytes == bytes;
-        found.filter(fits).unwrap_or(Journal {
-            db: db.to_owned(),
-            bytes,
-            offset: 0,
-            line: 0,
-        })
-    }
-
-    fn write(&self, file: &Path) -> anyhow::Result<()> {
-        let path = Journal::path(file);
-        let text = serde_json::to_vec(self)?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    }
 }
 
 async fn read_lines(file: &Path, into: &Into) -> Result<(), Failure> {
@@ -177,12 +198,14 @@ async fn read_lines(file: &Path, into: &Into) -> Result<(), Failure> {
 async fn lines_into(file: &Path, into: &Into, server: &Administration) -> Result<(), Failure> {
     let is_stdin = file == Path::new("-");
     let shown = file.display();
+    let mut bytes = 0;
     let (mut input, mut journal): (Box<dyn BufRead>, _) = if is_stdin {
         (Box::new(std::io::stdin().lock()), Journal::default())
     } else {
         let mut opened = File::open(file).with_context(|| format!("cannot open {shown}"))?;
-        let bytes = opened.metadata().context("cannot read its size")?.len();
-        let journal = Journal::read(file, &into.db, bytes);
+        let metadata = opened.metadata().context("cannot read its size")?;
+        bytes = metadata.len();
+        let journal = Journal::read(file, &into.db, &identity(&metadata));
         if journal.offset > 0 {
             say(&format!("going on behind line {}", journal.line));
             let seek = opened.seek(SeekFrom::Start(journal.offset));
@@ -190,8 +213,8 @@ async fn lines_into(file: &Path, into: &Into, server: &Administration) -> Result
         }
         (Box::new(BufReader::new(opened)), journal)
     };
-    let progress = ProgressBar::new(journal.bytes.max(1)).with_style(bar());
-    progress.set_position(journal.offset);
+    let total = (!is_stdin).then_some(bytes);
+    let mut progress = Progress::begin(into.progress, "bytes", journal.offset, total);
 
     let mut batches = Batches::begin(server, into).await?;
     let (mut offset, mut line, mut stored) = (journal.offset, journal.line, journal.line);
@@ -220,12 +243,14 @@ async fn lines_into(file: &Path, into: &Into, server: &Administration) -> Result
                 format!("line {line} of {shown} is over {LINE_BYTES_MAX} bytes"),
             ));
         }
-        let entry: Box<RawValue> = serde_json::from_slice(&text)
-            .with_context(|| format!("line {line} of {shown} is not JSON"))?;
-        let is_sent = batches.push(entry).await;
+        let read = Line::read(&text);
+        let is_sent = match read.with_context(|| format!("line {line} of {shown} is not JSON"))? {
+            Line::Entry(entry) => batches.push(entry).await,
+            Line::Message(message) => batches.push_message(message).await,
+        };
         if is_sent.map_err(|error| failed(error, stored + 1, line))? {
             stored = line;
-            progress.set_position(offset);
+            progress.set(offset);
             (journal.offset, journal.line) = (offset, line);
             if !is_stdin {
                 journal.write(file)?;
@@ -235,18 +260,34 @@ async fn lines_into(file: &Path, into: &Into, server: &Administration) -> Result
     let is_sent = batches.flush().await;
     is_sent.map_err(|error| failed(error, stored + 1, line))?;
     if !is_stdin {
-        // Gone already is as good.
-        let _ = std::fs::remove_file(Journal::path(file));
+        Journal::remove(file);
     }
-    progress.finish_and_clear();
-    say(&format!(
-        "imported {} entries into {}, left {} alone",
-        batches.written, into.db, batches.kept
-    ));
+    progress.set(offset);
+    progress.end();
+    batches.report();
     Ok(())
 }
 
-pub(super) fn bar() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:40} {percent}%  {elapsed} of about {duration}")
-        .expect("the template is well-formed")
+/// What a line is. The server looks closer.
+enum Line {
+    Entry(Box<RawValue>),
+    Message(Box<RawValue>),
+}
+
+impl Line {
+    fn read(text: &[u8]) -> serde_json::Result<Line> {
+        #[derive(Deserialize)]
+        struct Kind {
+            message: Option<Box<RawValue>>,
+        }
+        let raw: Box<RawValue> = serde_json::from_slice(text)?;
+        // Whatever else it is, the server says what is wrong with it.
+        let kind = serde_json::from_str(raw.get());
+        Ok(match kind {
+            Ok(Kind {
+                message: Some(message),
+            }) => Line::Message(message),
+            _ => Line::Entry(raw),
+        })
+    }
 }

@@ -30,11 +30,11 @@ enum Shown {
     Never,
 }
 
-/// Progress of one piece of work with a known end.
+/// Progress of one piece of work.
 pub(crate) struct Progress {
     unit: &'static str,
     done: u64,
-    total: u64,
+    total: Option<u64>,
     shape: Shape,
 }
 
@@ -46,12 +46,23 @@ enum Shape {
 }
 
 impl Progress {
-    /// Begins at `done` of `total` things that are called `unit`.
-    pub(crate) fn begin(form: ProgressForm, unit: &'static str, done: u64, total: u64) -> Progress {
+    /// Begins at `done` of `total` things that are called `unit`; without a total there is no end in
+    /// sight.
+    pub(crate) fn begin(
+        form: ProgressForm,
+        unit: &'static str,
+        done: u64,
+        total: impl Into<Option<u64>>,
+    ) -> Progress {
+        let total = total.into();
         let shape = match form.progress {
             Shown::Json => Shape::Lines(None),
             Shown::Auto if std::io::stderr().is_terminal() => {
-                let bar = ProgressBar::new(total).with_style(style(unit));
+                let bar = match total {
+                    Some(total) => ProgressBar::new(total),
+                    None => ProgressBar::new_spinner(),
+                };
+                let bar = bar.with_style(style(unit, total.is_some()));
                 bar.set_position(done);
                 Shape::Bar(bar)
             }
@@ -71,6 +82,11 @@ impl Progress {
     pub(crate) fn set(&mut self, done: u64) {
         self.done = done;
         self.show(false);
+    }
+
+    /// So many more are done.
+    pub(crate) fn add(&mut self, more: u64) {
+        self.set(self.done.saturating_add(more));
     }
 
     /// Shows the last state, whether or not it is the end.
@@ -100,7 +116,10 @@ impl Progress {
     }
 }
 
-fn style(unit: &str) -> ProgressStyle {
-    let template = format!("{{bar:40}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+fn style(unit: &str, has_end: bool) -> ProgressStyle {
+    let template = match has_end {
+        true => format!("{{bar:40}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left"),
+        false => format!("{{spinner}} {{pos}} {unit}, {{per_sec}}, {{elapsed}}"),
+    };
     ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -189,6 +189,10 @@ async fn every_example_in_the_help_of_client_verbs_works() {
         "config default",
         "token create",
         "token ls",
+        "db create",
+        "db ls",
+        "db rm",
+        "export",
     ];
     for verb in verbs {
         let mut args: Vec<&str> = verb.split(' ').collect();

@@ -6,6 +6,8 @@ mod classworks;
 mod cli;
 mod crash;
 mod edgekv;
+mod databases;
+mod deno_crash;
 mod life;
 mod moving;
 mod overload;

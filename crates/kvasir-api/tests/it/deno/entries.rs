@@ -139,7 +139,7 @@ async fn messages_come_in_and_emptying_removes_them_with_the_entries() {
         {"payload": "/w9JAg==", "dueMs": 5, "backoffMs": []},
     ]});
     let (status, done) = call(&app, "POST", "x/messages", body).await;
-    assert_eq!((status, done), (200, json!({"enqueued": 2})));
+    assert_eq!((status, done), (200, json!({"enqueued": 2, "kept": 0})));
     let (_, depth) = call(&app, "GET", "x/queue", Json::Null).await;
     assert_eq!(depth, json!({"waiting": 2, "leased": 0, "more": false}));
 
@@ -148,4 +148,73 @@ async fn messages_come_in_and_emptying_removes_them_with_the_entries() {
     let (_, depth) = call(&app, "GET", "x/queue", Json::Null).await;
     assert_eq!(depth, json!({"waiting": 0, "leased": 0, "more": false}));
     assert_eq!(all(&world, "y").await.len(), 1, "other databases stay");
+}
+
+#[tokio::test]
+async fn messages_go_page_by_page_and_come_in_once() {
+    let world = World::new();
+    let app = app(&world);
+    let messages: Vec<_> = (0..230)
+        .map(|n| json!({"id": format!("{n:032x}"), "payload": "/w9JAg==", "dueMs": n, "backoffMs": [n], "attempts": 1}))
+        .collect();
+    let body = json!({ "messages": messages });
+    let (status, done) = call(&app, "POST", "one/messages", body.clone()).await;
+    assert_eq!((status, done), (200, json!({"enqueued": 230, "kept": 0})));
+    let (_, done) = call(&app, "POST", "one/messages", body).await;
+    assert_eq!(done, json!({"enqueued": 0, "kept": 230}));
+    // The same ids elsewhere are other messages.
+    for limit in [1, 7, 100, 500] {
+        let to = format!("to-{limit}/messages");
+        let mut cursor = String::new();
+        let mut pages = 0;
+        loop {
+            let path = format!("one/messages?limit={limit}{cursor}");
+            let (status, page) = call(&app, "GET", &path, Json::Null).await;
+            assert_eq!(status, 200);
+            pages += 1;
+            let body = json!({"messages": page["messages"]});
+            let (status, done) = call(&app, "POST", &to, body).await;
+            assert_eq!(status, 200, "{done}");
+            match page["cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert!(pages >= 230 / limit.min(100));
+        let (_, there) = call(&app, "GET", &to, Json::Null).await;
+        let (_, here) = call(&app, "GET", "one/messages", Json::Null).await;
+        assert_eq!(there, here);
+        assert_eq!(here["messages"][3], {
+            let mut line = messages[3].clone();
+            line["encoding"] = json!("v8");
+            line["undelivered"] = json!([]);
+            line
+        });
+    }
+    for bad in ["x", "one/messages?cursor=short"] {
+        assert_ne!(call(&app, "GET", bad, Json::Null).await.0, 200, "{bad}");
+    }
+    let (status, problem) = call(
+        &app,
+        "POST",
+        "one/messages",
+        json!({"messages": [{"payload": "/w9JAg==", "dueMs": 0}, {"payload": "?", "dueMs": 0}]}),
+    )
+    .await;
+    assert_eq!(status, 400);
+    assert!(problem["detail"].as_str().unwrap().contains("message 2"));
+
+    call(&app, "DELETE", "one/entries", Json::Null).await;
+    let (_, done) = call(
+        &app,
+        "POST",
+        "one/messages",
+        json!({"messages": [messages[0]]}),
+    )
+    .await;
+    assert_eq!(
+        done,
+        json!({"enqueued": 1, "kept": 0}),
+        "an emptied database remembers nothing"
+    );
 }
