@@ -218,8 +218,8 @@ pub fn import_line(bytes: &[u8]) {
         let again: Line = serde_json::from_slice(&written).expect("what was written is a line");
         assert_eq!(again.into_entry(), Ok(entry), "{written:?}");
     }
-    let of_message: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
-    let message = of_message.map(|mut line| line["message"].take());
+    let line: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let message = line.and_then(|line| line.get("message").cloned());
     if let Some(Ok(line)) = message.map(serde_json::from_value::<MessageLine>) {
         let _ = line.into_message();
     }

@@ -54,6 +54,11 @@ pub trait Store: Send + Sync + 'static {
     /// a page is read. The stream ends after its first error.
     fn scan(&self, range: KeyRange, reverse: bool) -> PageStream;
 
+    /// As [`Store::scan`], and all pages come from one snapshot, whose versionstamp all of them name.
+    /// For backups and exports: a store without [`Capabilities::snapshot_scans`] keeps old rows, a
+    /// connection or a copy of the range for as long as the stream lives.
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream;
+
     /// Applies all mutations, in order, if every check holds; otherwise changes nothing.
     ///
     /// On `Committed` the write is durable and every later read sees it. Versionstamps follow the

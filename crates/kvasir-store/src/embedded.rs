@@ -176,6 +176,11 @@ impl Store for EmbeddedStore {
         read::scan(&self.reads, range, reverse, Arc::clone(&self.clock))
     }
 
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream {
+        // Every scan of this engine is one.
+        self.scan(range, reverse)
+    }
+
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         self.committer.commit(write).await
     }

@@ -148,6 +148,31 @@ impl State {
         collector.into_result()
     }
 
+    /// A page, and what is left of the range behind it.
+    fn next_page(
+        &self,
+        range: KeyRange,
+        reverse: bool,
+        now: UnixMillis,
+    ) -> (Result<Page>, Option<KeyRange>) {
+        let (page, has_more) = self.page(&range, reverse, now);
+        let last = page.entries.last().filter(|_| has_more);
+        let rest = last.map(|last| collect::rest_of(&range, &last.key, reverse));
+        (Ok(page), rest)
+    }
+
+    /// The entries of a range as they are now.
+    fn copy(&self, range: &KeyRange) -> State {
+        let entries = self.in_range(range, false);
+        State {
+            entries: entries
+                .map(|entry| (entry.key.clone(), entry.clone()))
+                .collect(),
+            last: self.last,
+            ..State::default()
+        }
+    }
+
     fn page(&self, range: &KeyRange, reverse: bool, now: UnixMillis) -> (Page, bool) {
         let mut collector = Collector::for_page(now);
         for entry in self.in_range(range, reverse) {
@@ -189,13 +214,26 @@ impl Store for MemoryStore {
                     Ok(state) => state,
                     Err(error) => return Some((Err(error), None)),
                 };
-                let (page, has_more) = state.page(&rest, reverse, shared.clock.now());
-                let rest = page
-                    .entries
-                    .last()
-                    .filter(|_| has_more)
-                    .map(|last| collect::rest_of(&rest, &last.key, reverse));
-                Some((Ok(page), rest))
+                Some(state.next_page(rest, reverse, shared.clock.now()))
+            }
+        }))
+    }
+
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream {
+        let shared = Arc::clone(&self.0);
+        // The keys are copied, the values are shared.
+        let begin = (Some(range), None::<State>);
+        Box::pin(stream::unfold(begin, move |(rest, copy)| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let rest = rest?;
+                let copy = match (copy, shared.open_state()) {
+                    (_, Err(error)) => return Some((Err(error), (None, None))),
+                    (Some(copy), Ok(_)) => copy,
+                    (None, Ok(state)) => state.copy(&rest),
+                };
+                let (page, rest) = copy.next_page(rest, reverse, shared.clock.now());
+                Some((page, (rest, Some(copy))))
             }
         }))
     }

@@ -184,6 +184,10 @@ impl Store for SqlStore {
         }
     }
 
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream {
+        reader::snapshot_scan(Arc::clone(&self.shared), range, reverse)
+    }
+
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         collect::check_write(&write, &self.shared.limits)?;
         match self.submit(Job::Commit(write)).await? {

@@ -174,6 +174,12 @@ impl Store for SqliteStore {
         reader::scan(readers, clock, range, reverse, self.snapshot_scans)
     }
 
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream {
+        let readers = Arc::clone(&self.readers);
+        let clock = Arc::clone(&self.clock);
+        reader::scan(readers, clock, range, reverse, true)
+    }
+
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         self.committer.commit(write).await
     }

@@ -315,6 +315,7 @@ macro_rules! conformance_suite {
                     a_scan_skips_what_has_expired,
                     a_page_names_the_newest_commit_it_holds,
                     a_slow_scan_holds_up_no_commit,
+                    a_snapshot_scan_sees_one_moment,
                     an_entry_that_does_not_change_is_seen_by_every_scan,
                 ]
                 watches: [

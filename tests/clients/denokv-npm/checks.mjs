@@ -130,5 +130,14 @@ await check("REST and this client see each other's data", async () => {
   equal(await (await fetch(`${url}/kv/rest.b`)).json(), value);
 });
 
+await check("over TLS, with the server's own authority in NODE_EXTRA_CA_CERTS", async () => {
+  const https = process.env.KVASIR_HTTPS_URL;
+  must(https, "the server announces an address with TLS");
+  const secure = await openKv(https, { accessToken });
+  await secure.set(["tls"], "npm");
+  equal((await kv.get(["tls"])).value, "npm");
+  secure.close();
+});
+
 kv.close();
 process.exit(failures === 0 ? 0 : 1);

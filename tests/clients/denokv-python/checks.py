@@ -119,6 +119,14 @@ async def main():
 
         await check("REST and this client see each other's data", rest)
 
+        async def tls():
+            secure = os.environ["KVASIR_HTTPS_URL"]
+            async with await open_kv(secure, access_token="any-token-is-accepted") as over_tls:
+                await over_tls.set(("tls",), "python")
+            assert await value(kv, ("tls",)) == "python"
+
+        await check("over TLS, with the server's own authority in SSL_CERT_FILE", tls)
+
 
 asyncio.run(main())
 sys.exit(1 if failures else 0)

@@ -162,3 +162,33 @@ pub async fn an_entry_that_does_not_change_is_seen_by_every_scan(bed: Bed) {
     }
     writer.await.unwrap();
 }
+
+/// Whatever is written between its pages, on every backend.
+pub async fn a_snapshot_scan_sees_one_moment(bed: Bed) {
+    let before = bed.fill(2 * limits::PAGE_ENTRIES_MAX + 10, 1).await;
+    let stamp = bed.store().versionstamp().await.unwrap();
+    for reverse in [false, true] {
+        let held: Vec<Entry> = bed.scan(everything(), reverse).await;
+        let mut scan = bed.store().scan_snapshot(everything(), reverse);
+        let first = within(DEADLINE, "a page", scan.next()).await.unwrap().unwrap();
+        let mut pages = vec![first];
+        // One entry at each end, one in the middle and one more.
+        for name in ["000000", "000600", "001030", "new"] {
+            bed.set(name, "changed").await;
+        }
+        bed.commit(AtomicWrite::new().push(Mutation::delete(key("000300"))))
+            .await;
+        while let Some(page) = within(DEADLINE, "a page", scan.next()).await {
+            pages.push(page.unwrap());
+        }
+        let stamps: Vec<_> = pages.iter().map(|page| page.versionstamp).collect();
+        assert!(stamps.iter().all(|seen| *seen == stamps[0]), "{stamps:?}");
+        assert!(stamps[0] >= stamp);
+        let found: Vec<Entry> = pages.into_iter().flat_map(|page| page.entries).collect();
+        assert_eq!(found, held);
+        // As it was, for the other direction.
+        bed.commit(AtomicWrite::new().push(Mutation::delete(key("new"))))
+            .await;
+        bed.fill(before.len(), 1).await;
+    }
+}

@@ -147,6 +147,9 @@ impl Store for StuckStore {
     fn scan(&self, range: KeyRange, reverse: bool) -> PageStream {
         self.inner.scan(range, reverse)
     }
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream {
+        self.inner.scan_snapshot(range, reverse)
+    }
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         // Like a committer, it finishes what it was given also if nobody waits any more.
         let (inner, (send, receive)) = (Arc::clone(&self.inner), tokio::sync::oneshot::channel());

@@ -159,6 +159,10 @@ impl Store for EndlessStore {
         }))
     }
 
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream {
+        self.scan(range, reverse)
+    }
+
     async fn commit(&self, _write: AtomicWrite) -> Result<Outcome> {
         Err(Error::ReadOnly("it is endless"))
     }
