@@ -170,7 +170,10 @@ pub async fn a_snapshot_scan_sees_one_moment(bed: Bed) {
     for reverse in [false, true] {
         let held: Vec<Entry> = bed.scan(everything(), reverse).await;
         let mut scan = bed.store().scan_snapshot(everything(), reverse);
-        let first = within(DEADLINE, "a page", scan.next()).await.unwrap().unwrap();
+        let first = within(DEADLINE, "a page", scan.next())
+            .await
+            .unwrap()
+            .unwrap();
         let mut pages = vec![first];
         // One entry at each end, one in the middle and one more.
         for name in ["000000", "000600", "001030", "new"] {

@@ -179,7 +179,9 @@ async fn progress_is_shown_as_json_lines_and_not_at_all_in_a_pipe() {
     let name = file.to_string_lossy().into_owned();
     let err = done(&server, &["export", &name, "--progress=json"]).await;
     let last = |err: &str| -> Json {
-        let lines = err.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let lines = err
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
         lines.last().expect("a line of JSON")
     };
     assert_eq!(
@@ -187,11 +189,7 @@ async fn progress_is_shown_as_json_lines_and_not_at_all_in_a_pipe() {
         json!({"done": 1, "total": null, "unit": "entries"})
     );
     let bytes = std::fs::metadata(&file).unwrap().len();
-    let err = done(
-        &server,
-        &["import", &name, "--db", "b", "--progress=json"],
-    )
-    .await;
+    let err = done(&server, &["import", &name, "--db", "b", "--progress=json"]).await;
     assert_eq!(
         last(&err),
         json!({"done": bytes, "total": bytes, "unit": "bytes"})
