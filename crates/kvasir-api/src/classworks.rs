@@ -165,6 +165,7 @@ impl Dialect for Classworks {
     fn direct<'a>(
         &'a self,
         request: &'a Parts,
+        _body: &mut Body,
         info: &'a RequestInfo,
     ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
         let is_read = matches!(request.method, Method::GET | Method::HEAD);

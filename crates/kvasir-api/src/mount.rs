@@ -35,10 +35,12 @@ pub trait Dialect: Send + Sync + 'static {
     fn routes(&self) -> Router;
 
     /// The answer to a request, past the router, for the few requests that are asked most often.
-    /// `None` leaves it to [`Dialect::routes`], which must answer the same. The body is not looked at.
+    /// `None` leaves it to [`Dialect::routes`], which must answer the same; then the body must still
+    /// be there.
     fn direct<'a>(
         &'a self,
         _request: &'a Parts,
+        _body: &mut Body,
         _info: &'a RequestInfo,
     ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
         None
@@ -147,51 +149,64 @@ impl Site {
         self
     }
 
-    /// Answers one request. Never fails: every error is rendered.
-    pub async fn handle(&self, request: Request<Body>, info: RequestInfo) -> Response {
-        let mount = self.mount_of(&info);
-        let id = info.id.header();
-        let too_soon = self
-            .access
-            .as_ref()
-            .and_then(|access| access.count_address(info.client).err());
-        let mut response = match (mount, too_soon) {
+    /// Who serves a request. Looked up once per request; the rest is asked of what this gives.
+    pub fn find(&self, info: &RequestInfo) -> Found<'_> {
+        let (method, path) = (&info.method, info.uri.path());
+        let mount = self
+            .mounts
+            .iter()
+            .find(|mount| mount.is_at(&info.host) && mount.dialect.claims(method, path));
+        Found { site: self, mount }
+    }
+
+    /// Answers one request; see [`Found::handle`].
+    pub async fn handle(&self, request: Request<Body>, info: &RequestInfo) -> Response {
+        self.find(info).handle(request, info).await
+    }
+}
+
+/// The mount that serves a request, if one does.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    site: &'a Site,
+    mount: Option<&'a Mount>,
+}
+
+impl Found<'_> {
+    /// Name of its dialect.
+    pub fn dialect(&self) -> Option<&'static str> {
+        Some(self.mount?.dialect.name())
+    }
+
+    /// See [`Dialect::body_gap`].
+    pub fn body_gap(&self) -> Option<Duration> {
+        self.mount?.dialect.body_gap()
+    }
+
+    /// Answers the request. Never fails: every error is rendered.
+    pub async fn handle(&self, request: Request<Body>, info: &RequestInfo) -> Response {
+        let access = self.site.access.as_ref();
+        let too_soon = access.and_then(|access| access.count_address(info.client).err());
+        let mut response = match (self.mount, too_soon) {
             (None, _) => plain(&ApiError::not_found("no such route")),
             (Some(mount), None) => mount.answer(request, info).await,
             (Some(mount), Some(TooSoon { seconds })) => {
-                mount.rendered(ApiError::too_many_requests(seconds).into_response(), &info)
+                mount.rendered(ApiError::too_many_requests(seconds).into_response(), info)
             }
         };
-        response.headers_mut().insert(REQUEST_ID, id);
+        response.headers_mut().insert(REQUEST_ID, info.id.header());
         response
     }
 
     /// The answer to a request that is refused before its dialect sees it, in the shape of the
     /// dialect that would have served it.
     pub fn refuse(&self, error: ApiError, info: &RequestInfo) -> Response {
-        let mut response = match self.mount_of(info) {
+        let mut response = match self.mount {
             None => plain(&error),
             Some(mount) => mount.rendered(error.into_response(), info),
         };
         response.headers_mut().insert(REQUEST_ID, info.id.header());
         response
-    }
-
-    /// Name of the dialect that serves a request.
-    pub fn dialect_of(&self, info: &RequestInfo) -> Option<&'static str> {
-        Some(self.mount_of(info)?.dialect.name())
-    }
-
-    /// See [`Dialect::body_gap`].
-    pub fn body_gap(&self, info: &RequestInfo) -> Option<Duration> {
-        self.mount_of(info)?.dialect.body_gap()
-    }
-
-    fn mount_of(&self, info: &RequestInfo) -> Option<&Mount> {
-        let (method, path) = (&info.method, info.uri.path());
-        self.mounts
-            .iter()
-            .find(|mount| mount.is_at(&info.host) && mount.dialect.claims(method, path))
     }
 }
 
@@ -206,18 +221,18 @@ impl Mount {
         self.hosts.is_empty() || self.hosts.contains(&plain_host(host))
     }
 
-    async fn answer(&self, request: Request<Body>, info: RequestInfo) -> Response {
-        let (parts, body) = request.into_parts();
-        if let Some(direct) = self.dialect.direct(&parts, &info) {
+    async fn answer(&self, request: Request<Body>, info: &RequestInfo) -> Response {
+        let (parts, mut body) = request.into_parts();
+        if let Some(direct) = self.dialect.direct(&parts, &mut body, info) {
             return match direct.await {
                 Ok(response) => response,
-                Err(error) => self.rendered(error.into_response(), &info),
+                Err(error) => self.rendered(error.into_response(), info),
             };
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(info.clone());
         let Ok(response) = self.routes.clone().oneshot(request).await;
-        self.rendered(response, &info)
+        self.rendered(response, info)
     }
 
     /// The response, with an [`ApiError`] in it rendered by the dialect.

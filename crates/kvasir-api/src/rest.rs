@@ -13,6 +13,7 @@ mod wire;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware;
@@ -129,15 +130,20 @@ impl Dialect for Rest {
     fn direct<'a>(
         &'a self,
         request: &'a Parts,
+        body: &mut Body,
         info: &'a RequestInfo,
     ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
-        let is_plain = request.method == Method::GET
-            && request.uri.query().is_none()
-            && !self.0.cors.concerns(&request.headers);
-        if !is_plain {
+        if request.uri.query().is_some() || self.0.cors.concerns(&request.headers) {
             return None;
         }
-        Some(Box::pin(handlers::get_plain(&self.0, request, info)))
+        match request.method {
+            Method::GET => Some(Box::pin(handlers::get_plain(&self.0, request, info))),
+            Method::PUT => {
+                let body = std::mem::take(body);
+                Some(Box::pin(handlers::put_plain(&self.0, request, body, info)))
+            }
+            _ => None,
+        }
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

@@ -54,10 +54,9 @@ impl Versionstamp {
 
 impl fmt::Display for Versionstamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        let mut digits = [0; 20];
+        data_encoding::HEXLOWER.encode_mut(&self.0, &mut digits);
+        f.write_str(str::from_utf8(&digits).expect("hexadecimal digits are text"))
     }
 }
 

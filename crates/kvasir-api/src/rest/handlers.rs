@@ -196,9 +196,15 @@ pub(super) async fn get_plain(
 ) -> Result<Response, ApiError> {
     let ctx = &state.ctx;
     let caller = Caller::of(ctx, info, &request.headers).await?;
-    let key = read_target(ctx, request.uri.path(), "")?;
-    let key = key.ok_or_else(|| ApiError::bad_request(NO_KEY))?;
+    let key = plain_target(ctx, request)?;
     get_entry(ctx, &caller, &key, &request.headers, false).await
+}
+
+/// The key of a request without a query.
+fn plain_target(ctx: &Ctx, request: &Parts) -> Result<Key, ApiError> {
+    let key = read_target(ctx, request.uri.path(), "")?;
+    key.filter(|key| !key.is_empty())
+        .ok_or_else(|| ApiError::bad_request(NO_KEY))
 }
 
 /// The sentence for requests about one entry that name none.
@@ -248,13 +254,35 @@ pub(super) async fn put(
     head: Head,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let ctx = &state.ctx;
     let key = head.key()?;
-    head.require(ctx, Verb::Write, &key)?;
-    crate::body::require_json(&head.headers)?;
-    let conditions = Conditions::read(&head.headers)?;
+    put_entry(&state.ctx, &head.caller, key, &head.headers, body).await
+}
+
+/// A PUT of one entry and nothing else, past the router.
+pub(super) async fn put_plain(
+    state: &Rested,
+    request: &Parts,
+    body: Body,
+    info: &RequestInfo,
+) -> Result<Response, ApiError> {
+    let ctx = &state.ctx;
+    let caller = Caller::of(ctx, info, &request.headers).await?;
+    let key = plain_target(ctx, request)?;
+    put_entry(ctx, &caller, key, &request.headers, body).await
+}
+
+async fn put_entry(
+    ctx: &Ctx,
+    caller: &Caller,
+    key: Key,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    caller.require(ctx, &ctx.keyspace, Verb::Write, &key)?;
+    crate::body::require_json(headers)?;
+    let conditions = Conditions::read(headers)?;
     let limit = wire::put_body_bytes_max(&ctx.limits);
-    let body = crate::body::read(&head.headers, body, limit).await?;
+    let body = crate::body::read(headers, body, limit).await?;
     let put = wire::read_put(&body, ctx.clock.now())?;
 
     let set = Mutation::set_expiring(key.clone(), put.value, put.expires_at);

@@ -199,7 +199,7 @@ impl App {
             request.headers_mut().insert(http::header::HOST, host);
         }
         let info = self.info(&request);
-        let response = self.site.handle(request, info);
+        let response = self.site.handle(request, &info);
         let response = within(DEADLINE, "the head of the answer", response).await;
         let (parts, body) = response.into_parts();
         Streamed {

@@ -11,6 +11,7 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
 use kvasir_api::request::RequestId;
+use kvasir_api::mount::Found;
 use kvasir_api::{RequestInfo, Site};
 
 use super::body::{Answer, BodyPace, Paced};
@@ -88,13 +89,14 @@ impl Handler {
         if let Some(response) = self.probes.answer(&info) {
             return response;
         }
-        let dialect = self.site.dialect_of(&info);
+        let found = self.site.find(&info);
+        let dialect = found.dialect();
         let response = if let Some(_permit) = self.gate.enter(dialect) {
-            let request = request.map(|body| self.paced(body, &info));
-            self.site.handle(request, info.clone()).await
+            let request = request.map(|body| self.paced(body, &found));
+            found.handle(request, &info).await
         } else {
             self.metrics.shed.inc();
-            self.site.refuse(Gate::refusal(), &info)
+            found.refuse(Gate::refusal(), &info)
         };
         self.metrics.answered(dialect, &info, response.status());
         tracing::debug!(
@@ -109,12 +111,12 @@ impl Handler {
     }
 
     /// The body as dialects get it. The usual request has none.
-    fn paced(&self, body: Incoming, info: &RequestInfo) -> Body {
+    fn paced(&self, body: Incoming, found: &Found<'_>) -> Body {
         if body.is_end_stream() {
             return Body::empty();
         }
         let mut pace = self.body_pace;
-        if let Some(gap) = self.site.body_gap(info) {
+        if let Some(gap) = found.body_gap() {
             pace.gap = gap;
         }
         Body::new(Paced::new(body, pace))

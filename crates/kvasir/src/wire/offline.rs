@@ -77,7 +77,7 @@ impl Offline {
             method: request.method().clone(),
             host: Arc::from("localhost"),
         };
-        let response = self.site.handle(request, info).await;
+        let response = self.site.handle(request, &info).await;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         Ok((status, body))
