@@ -13,8 +13,8 @@ mod wire;
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::FromRef;
 use axum::middleware;
 use axum::response::Response;

@@ -10,8 +10,8 @@ use std::time::Instant;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use kvasir_api::request::RequestId;
 use kvasir_api::mount::Found;
+use kvasir_api::request::RequestId;
 use kvasir_api::{RequestInfo, Site};
 
 use super::body::{Answer, BodyPace, Paced};
