@@ -79,6 +79,7 @@ pub struct Admin {
         edgekv::create,
         edgekv::list,
         edgekv::revoke,
+        edgekv::overview,
         health::health,
         keyspaces::list,
         browse::browse,
@@ -145,6 +146,7 @@ impl Dialect for Admin {
             .route("/databases/{name}", delete(databases::forget))
             .route("/edgekv/clients", get(edgekv::list).post(edgekv::create))
             .route("/edgekv/clients/{client_token}", delete(edgekv::revoke))
+            .route("/edgekv/overview", get(edgekv::overview))
             .route("/health", get(health::health))
             .route("/keyspaces", get(keyspaces::list))
             .route("/browse", get(browse::browse))

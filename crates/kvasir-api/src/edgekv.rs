@@ -32,6 +32,7 @@ mod gate;
 mod handlers;
 mod items;
 mod namespaces;
+pub mod overview;
 pub mod settings;
 mod tokens;
 mod wire;

@@ -25,6 +25,7 @@ mod serve;
 pub(crate) mod settings;
 mod store;
 mod token;
+mod ui;
 mod user;
 
 use std::ffi::OsString;
@@ -68,6 +69,7 @@ enum Verb {
     Health(health::Health),
     Copy(copy::Copy),
     Import(import::Import),
+    Ui(ui::Ui),
 }
 
 /// Runs the command with these arguments, the first of which is its own name.
@@ -125,6 +127,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Health(health)) => health.run(),
         Some(Verb::Copy(copy)) => copy.run(),
         Some(Verb::Import(import)) => import.run(),
+        Some(Verb::Ui(ui)) => ui.run(),
     }
 }
 

@@ -113,3 +113,15 @@ pub(super) async fn revoke(
         serde_json::json!({"clientToken": client_token, "revoked": true}),
     ))
 }
+
+/// `GET /_/api/v1/edgekv/overview`: namespaces of both networks, and tokens without their values.
+#[utoipa::path(
+    get, path = "/_/api/v1/edgekv/overview", tag = "admin",
+    responses((status = 200, description = "what there is", body = crate::edgekv::overview::Overview))
+)]
+pub(super) async fn overview(
+    State(ctx): State<Ctx>,
+    _administrator: Administrator,
+) -> Result<Response, ApiError> {
+    Ok(ok(crate::edgekv::overview::overview(&ctx).await?))
+}
