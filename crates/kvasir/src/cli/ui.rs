@@ -31,10 +31,7 @@ struct Made {
 }
 
 impl Ui {
-    #[expect(
-        clippy::print_stdout,
-        reason = "the link is what this verb answers"
-    )]
+    #[expect(clippy::print_stdout, reason = "the link is what this verb answers")]
     pub(super) fn run(self) -> Result<(), Failure> {
         let link = block_on(async {
             let client = self.target.client()?;
