@@ -3,6 +3,7 @@
 //! One file per noun. Every route but `whoami` needs [`Verb::Admin`] on everything; a data token
 //! gets 403 whatever it asks for. Failures are `application/problem+json`.
 
+pub mod backups;
 pub mod browse;
 pub mod classworks;
 pub mod databases;
@@ -32,6 +33,7 @@ use kvasir_kv::Key;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 
+use crate::backups::Backups;
 use crate::context::{Caller, Ctx};
 use crate::error::ApiError;
 use crate::json;
@@ -51,6 +53,7 @@ pub struct Admin {
     passwords: Passwords,
     sessions: Arc<session::Sessions>,
     series: Option<Arc<metrics::Series>>,
+    backups: Option<Arc<dyn Backups>>,
 }
 
 /// What the dialect offers.
@@ -76,6 +79,16 @@ pub struct Admin {
         messages::depth,
         messages::page,
         messages::take_in,
+        backups::list,
+        backups::create,
+        backups::verify,
+        backups::drill,
+        backups::prune,
+        backups::set_schedule,
+        backups::content,
+        backups::jobs,
+        backups::job,
+        backups::cancel,
         edgekv::create,
         edgekv::list,
         edgekv::revoke,
@@ -115,6 +128,7 @@ impl Admin {
             ctx,
             passwords,
             series: None,
+            backups: None,
         }
     }
 
@@ -122,6 +136,13 @@ impl Admin {
     #[must_use]
     pub fn with_series(mut self, series: Arc<metrics::Series>) -> Admin {
         self.series = Some(series);
+        self
+    }
+
+    /// The same with somebody who takes backups.
+    #[must_use]
+    pub fn with_backups(mut self, backups: Arc<dyn Backups>) -> Admin {
+        self.backups = Some(backups);
         self
     }
 }
@@ -165,6 +186,7 @@ impl Dialect for Admin {
             .merge(watch::routes())
             .merge(metrics::routes(self.series.clone()))
             .merge(messages::routes())
+            .merge(backups::routes(self.backups.clone()))
             .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new().nest(&at, routes).with_state(self.ctx.clone());

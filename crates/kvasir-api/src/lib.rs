@@ -10,6 +10,7 @@
 //!
 //! A dialect never imports another one, and nothing here knows a backend.
 
+pub mod backups;
 pub mod body;
 pub mod context;
 pub mod databases;
