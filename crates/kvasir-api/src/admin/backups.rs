@@ -214,7 +214,8 @@ pub(super) async fn job(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let job = desk.and_then(|desk| desk.job(&id));
-    job.map(ok).ok_or_else(|| ApiError::not_found("no such job"))
+    job.map(ok)
+        .ok_or_else(|| ApiError::not_found("no such job"))
 }
 
 /// `DELETE /_/api/v1/jobs/{id}`: asks a job to stop. What it wrote so far is removed.
