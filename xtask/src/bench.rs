@@ -6,9 +6,12 @@
 //! measure itself.
 
 mod bare;
+mod deno;
+mod dialects;
 mod load;
 mod process;
 mod report;
+mod stores;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -22,7 +25,7 @@ use clap::Args;
 use kvasir_kv::{AtomicWrite, Key, Mutation, Store, Value, Versionstamp};
 use kvasir_store::OpenOptions;
 
-use load::{Done, MakeRequest, request};
+use load::{Call, Done, MakeCall, Protocol};
 use process::Process;
 use report::Report;
 
@@ -47,6 +50,12 @@ pub(crate) struct BenchArgs {
     /// Folder for data; it must lie on the disk that is to be measured.
     #[arg(long, default_value = "target")]
     folder: PathBuf,
+    /// Only the rows of these stores, side by side: embedded, sqlite, mariadb, galera, postgres.
+    #[arg(long, value_delimiter = ',')]
+    store: Vec<String>,
+    /// The incumbent KV Connect server, to be measured beside ours.
+    #[arg(long, default_value = "denokv")]
+    denokv: PathBuf,
     /// Which part of the bench this process is.
     #[arg(long, hide = true)]
     part: Option<String>,
@@ -96,6 +105,48 @@ fn release_folder() -> PathBuf {
         .join("release")
 }
 
+fn kvasir_binary() -> PathBuf {
+    release_folder().join("kvasir")
+}
+
+/// What a comparison is called and how it is done.
+struct Row<'a> {
+    name: &'a str,
+    goal: Option<f64>,
+    protocol: Protocol,
+    connections: usize,
+}
+
+impl<'a> Row<'a> {
+    fn http1(name: &'a str, connections: usize, goal: Option<f64>) -> Row<'a> {
+        let protocol = Protocol::Http1;
+        Row {
+            name,
+            goal,
+            protocol,
+            connections,
+        }
+    }
+}
+
+/// A server and what it is asked.
+#[derive(Clone)]
+struct Side {
+    addr: SocketAddr,
+    make: MakeCall,
+}
+
+impl Side {
+    fn new(addr: SocketAddr, make: MakeCall) -> Side {
+        Side { addr, make }
+    }
+
+    /// The same request every time.
+    fn fixed(addr: SocketAddr, call: Call) -> Side {
+        Side::new(addr, call.repeated())
+    }
+}
+
 /// One run: its settings, its servers, its figures so far.
 struct Bench {
     args: BenchArgs,
@@ -115,14 +166,28 @@ async fn measure(args: &BenchArgs) -> Result<()> {
         scratch,
         report: Report::default(),
     };
-    bench.writes().await?;
-    bench.reads().await?;
+    if args.store.is_empty() {
+        bench.writes().await?;
+        bench.reads().await?;
+        bench.deno().await?;
+        bench.dialects().await?;
+    } else {
+        bench.stores().await?;
+    }
     bench.report.write(&bench.args.output.clone())
 }
 
 impl Bench {
     fn wants(&self, name: &str) -> bool {
         name.contains(&self.args.only)
+    }
+
+    /// Whether any row whose name begins like this is asked for.
+    fn wants_some(&self, words: &[&str]) -> bool {
+        let only = &self.args.only;
+        words
+            .iter()
+            .any(|word| word.contains(only) || only.contains(word))
     }
 
     fn time(&self) -> Duration {
@@ -133,64 +198,51 @@ impl Bench {
         self.scratch.path().join(name)
     }
 
-    fn kvasir(&self, data: &Path) -> Result<Process> {
-        Process::kvasir(&release_folder().join("kvasir"), data, &[])
+    fn kvasir(&self, data: &Path, more: &[&str]) -> Result<Process> {
+        Process::kvasir(&kvasir_binary(), data, more)
     }
 
     /// Alternates ours and theirs, after a short warm-up of both.
-    async fn compare(
-        &mut self,
-        name: &str,
-        goal: Option<f64>,
-        connections: usize,
-        ours: (SocketAddr, MakeRequest),
-        theirs: (SocketAddr, MakeRequest),
-    ) -> Result<()> {
-        if !self.wants(name) {
+    async fn compare(&mut self, row: Row<'_>, ours: Side, theirs: Side) -> Result<()> {
+        if !self.wants(row.name) {
             return Ok(());
         }
+        let run = async |side: &Side, time| {
+            let make = Arc::clone(&side.make);
+            load::run(side.addr, row.protocol, row.connections, time, make).await
+        };
         let warm_up = Duration::from_millis(500);
-        load::run(ours.0, connections, warm_up, Arc::clone(&ours.1))
-            .await
-            .context(name.to_owned())?;
-        load::run(theirs.0, connections, warm_up, Arc::clone(&theirs.1)).await?;
+        run(&ours, warm_up).await.context(row.name.to_owned())?;
+        run(&theirs, warm_up).await.context(row.name.to_owned())?;
         let mut rounds = Vec::new();
         for _ in 0..self.args.rounds {
-            let mine = load::run(ours.0, connections, self.time(), Arc::clone(&ours.1)).await?;
-            let other =
-                load::run(theirs.0, connections, self.time(), Arc::clone(&theirs.1)).await?;
-            rounds.push((mine, other));
+            let mine = run(&ours, self.time()).await?;
+            rounds.push((mine, run(&theirs, self.time()).await?));
         }
-        self.report.compare(name, goal, &rounds);
+        self.report.compare(row.name, row.goal, &rounds);
         Ok(())
     }
 
     /// Durable writes against the bare server, the bare engine and the bare disk.
     async fn writes(&mut self) -> Result<()> {
         let data = self.data("writes");
-        let server = self.kvasir(&data)?;
-        let value = "v".repeat(VALUE_BYTES - 2);
-        let body = format!(r#"{{"value":"{value}"}}"#);
-        let json = [("content-type", "application/json")];
-        let put: MakeRequest = Arc::new(move |n| {
-            request(
-                "PUT",
-                &format!("/kv/bench.{}", n % 100_000),
-                &json,
-                body.as_bytes(),
-            )
-        });
+        if !self.wants_some(&["durable PUT", "memory"]) {
+            return Ok(());
+        }
+        let server = self.kvasir(&data, &[])?;
+        let put = rest_put();
         for (connections, goal) in [(1, None), (8, None), (64, Some(0.65))] {
             let name = format!("durable PUT, {connections} connections, against bare hyper");
-            let ours = (server.addr, Arc::clone(&put));
-            let theirs = (self.bare.addr, Arc::clone(&put));
-            self.compare(&name, goal, connections, ours, theirs).await?;
+            let ours = Side::new(server.addr, Arc::clone(&put));
+            let theirs = Side::new(self.bare.addr, Arc::clone(&put));
+            self.compare(Row::http1(&name, connections, goal), ours, theirs)
+                .await?;
         }
         let name = "durable PUT, 1 connection, against a bare fdatasync loop";
         if self.wants(name) {
             let mut rounds = Vec::new();
             for _ in 0..self.args.rounds {
-                let ours = load::run(server.addr, 1, self.time(), Arc::clone(&put)).await?;
+                let ours = load_http1(server.addr, 1, self.time(), &put).await?;
                 rounds.push((ours, self.syncs()?));
             }
             self.report.compare(name, Some(0.35), &rounds);
@@ -204,8 +256,7 @@ impl Bench {
             let store = open(&self.data("engine")).await?;
             let mut rounds = Vec::new();
             for _ in 0..self.args.rounds {
-                let ours =
-                    load::run(server.addr, connections, self.time(), Arc::clone(&put)).await?;
+                let ours = load_http1(server.addr, connections, self.time(), &put).await?;
                 rounds.push((ours, commits(&store, connections, self.time()).await?));
             }
             store.close().await?;
@@ -236,14 +287,12 @@ impl Bench {
 
     /// Reads of a small and of a large store against the bare server.
     async fn reads(&mut self) -> Result<()> {
-        let data = self.data("reads");
-        if ["GET", "list", "memory"]
-            .iter()
-            .any(|part| part.contains(&self.args.only) || self.args.only.contains(part))
-        {
-            fill(&data, self.args.entries).await?;
+        if !self.wants_some(&["hot GET", "random GET", "list of 100", "memory"]) {
+            return Ok(());
         }
-        let server = self.kvasir(&data)?;
+        let data = self.data("reads");
+        fill(&data, self.args.entries).await?;
+        let server = self.kvasir(&data, &[])?;
         self.report.figure(
             &format!(
                 "memory at rest with {} entries of {VALUE_BYTES} bytes",
@@ -253,36 +302,68 @@ impl Bench {
             "MiB",
             Some(200.0),
         );
-        let fixed = |path: String| -> MakeRequest {
-            let bytes = request("GET", &path, &[], b"");
-            Arc::new(move |_| bytes.clone())
-        };
         let bare = self.bare.addr;
-        let theirs = fixed(format!("/bytes/{VALUE_BYTES}"));
+        let same_size = Side::fixed(bare, bare_bytes(VALUE_BYTES));
         for (connections, goal) in [(1, None), (8, None), (64, Some(0.85))] {
             let name = format!("hot GET, {connections} connections, against bare hyper");
-            let ours = (server.addr, fixed("/kv/large.00000500".to_owned()));
-            self.compare(&name, goal, connections, ours, (bare, Arc::clone(&theirs)))
-                .await?;
+            let ours = Side::fixed(server.addr, Call::get("/kv/large.00000500"));
+            self.compare(
+                Row::http1(&name, connections, goal),
+                ours,
+                same_size.clone(),
+            )
+            .await?;
         }
         let entries = self.args.entries as u64;
-        let random: MakeRequest = Arc::new(move |n| {
+        let random: MakeCall = Arc::new(move |n| {
             // Multiplying by a large odd number scatters consecutive n over all entries.
             let at = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % entries;
-            request("GET", &format!("/kv/large.{at:08}"), &[], b"")
+            Call::get(format!("/kv/large.{at:08}"))
         });
         let name = format!("random GET among {entries}, 64 connections, against bare hyper");
-        self.compare(&name, Some(0.6), 64, (server.addr, random), (bare, theirs))
+        let row = Row::http1(&name, 64, Some(0.6));
+        self.compare(row, Side::new(server.addr, random), same_size)
             .await?;
-        let list = fixed("/kv/large?list=true&limit=100".to_owned());
-        let theirs = fixed(format!("/bytes/{}", 100 * (VALUE_BYTES + 120)));
-        let name = "list of 100, 8 connections, against bare hyper";
-        self.compare(name, None, 8, (server.addr, list), (bare, theirs))
-            .await?;
+        let list = Call::get("/kv/large?list=true&limit=100");
+        let theirs = Side::fixed(bare, bare_bytes(100 * (VALUE_BYTES + 120)));
+        for connections in [1, 8, 64] {
+            let name = format!("list of 100, {connections} connections, against bare hyper");
+            let ours = Side::fixed(server.addr, list.clone());
+            self.compare(Row::http1(&name, connections, None), ours, theirs.clone())
+                .await?;
+        }
         self.report
             .figure("memory under load", server.memory_mib()?, "MiB", None);
         Ok(())
     }
+}
+
+/// Durable PUTs over the REST dialect, spread over many keys.
+fn rest_put() -> MakeCall {
+    let value = "v".repeat(VALUE_BYTES - 2);
+    let body = bytes::Bytes::from(format!(r#"{{"value":"{value}"}}"#));
+    let headers: Arc<[(&'static str, String)]> =
+        [("content-type", "application/json".to_owned())].into();
+    Arc::new(move |n| Call {
+        method: "PUT",
+        path: format!("/kv/bench.{}", n % 100_000),
+        headers: Arc::clone(&headers),
+        body: body.clone(),
+    })
+}
+
+/// What the bare server answers with so many bytes.
+fn bare_bytes(bytes: usize) -> Call {
+    Call::get(format!("/bytes/{bytes}"))
+}
+
+async fn load_http1(
+    addr: SocketAddr,
+    connections: usize,
+    time: Duration,
+    make: &MakeCall,
+) -> Result<Done> {
+    load::run(addr, Protocol::Http1, connections, time, Arc::clone(make)).await
 }
 
 async fn open(data: &Path) -> Result<Arc<dyn Store>> {

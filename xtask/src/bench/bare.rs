@@ -1,7 +1,7 @@
 //! The bare server that everything is compared with: hyper and nothing else, in its own process.
 //!
-//! `GET` answers a fixed body of the size asked for in the path; everything else reads the request
-//! body and answers as many bytes as a write of ours does.
+//! `/bytes/N` answers N bytes; everything else answers as many as a write of ours does. Request
+//! bodies are read and dropped.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -39,17 +39,14 @@ pub(crate) async fn serve() -> Result<()> {
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     static SPACES: [u8; 64 * 1024] = [b' '; 64 * 1024];
-    let body = if request.method() == Method::GET {
-        let bytes = request
-            .uri()
-            .path()
-            .rsplit('/')
-            .next()
-            .and_then(|size| size.parse().ok());
-        Bytes::from_static(&SPACES[..bytes.unwrap_or(16).min(SPACES.len())])
-    } else {
+    let wanted = request.uri().path().strip_prefix("/bytes/");
+    let wanted = wanted.and_then(|size| size.parse::<usize>().ok());
+    if request.method() != Method::GET {
         let _ = request.into_body().collect().await;
-        Bytes::from_static(WRITTEN)
+    }
+    let body = match wanted {
+        Some(bytes) => Bytes::from_static(&SPACES[..bytes.min(SPACES.len())]),
+        None => Bytes::from_static(WRITTEN),
     };
     let mut response = Response::new(Full::new(body));
     let json = hyper::header::HeaderValue::from_static("application/json");

@@ -5,7 +5,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+/// How long a server may take to come up.
+const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running server.
 pub(crate) struct Process {
@@ -46,6 +51,41 @@ impl Process {
             .args(["--listen", "127.0.0.1:0"])
             .args(more);
         Process::start(&mut command)
+    }
+
+    /// A server that says nothing when it is ready: it is when it takes connections at `addr`.
+    pub(crate) fn start_silent(command: &mut Command, addr: SocketAddr) -> Result<Process> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let process = Process { child, addr };
+        let deadline = Instant::now() + READY_WITHIN;
+        while std::net::TcpStream::connect(addr).is_err() {
+            ensure!(
+                Instant::now() < deadline,
+                "{command:?} takes no connections"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(process)
+    }
+
+    /// Processor time that the process has used, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Fields 14 and 15, counted behind the name in parentheses, which is field 2.
+        let (_, fields) = stat.rsplit_once(')').context("no such process")?;
+        let ticks: Vec<f64> = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse().ok())
+            .collect();
+        let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+        Ok(ticks.iter().sum::<f64>() / ticks_per_second)
     }
 
     /// Resident memory, in MiB.

@@ -64,8 +64,8 @@ impl Report {
 
     /// Adds a figure that is no ratio.
     pub(crate) fn figure(&mut self, name: &str, value: f64, unit: &'static str, goal: Option<f64>) {
-        let goal_text = goal.map_or(String::new(), |goal| format!("  (at most {goal:.0})"));
-        println!("{name:<58} {value:>10.1} {unit}{goal_text}");
+        let goal_text = goal.map_or(String::new(), |goal| format!("  (at most {goal:.2})"));
+        println!("{name:<58} {value:>10.2} {unit}{goal_text}");
         self.figures.push(Figure {
             name: name.to_owned(),
             value,
