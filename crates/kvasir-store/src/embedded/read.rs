@@ -27,6 +27,20 @@ pub(crate) async fn read(
     read: SnapshotRead,
     now: UnixMillis,
 ) -> Result<Snapshot> {
+    if let [only] = read.ranges.as_slice()
+        && let Some(key) = single_key(&only.range)
+    {
+        // One entry is a snapshot by itself, so the cache may answer.
+        let mut collector = Collector::for_range(only, now);
+        if !collector.is_full()
+            && let Some(entry) = reads.get(key)?
+        {
+            // A single entry always fits.
+            let _ = collector.push(entry);
+        }
+        let ranges = vec![collector.into_result()];
+        return Ok(Snapshot { ranges });
+    }
     let mut reading = Reading {
         view: reads.view()?,
         metrics: Arc::clone(&reads.metrics),
