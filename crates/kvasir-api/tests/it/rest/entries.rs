@@ -288,6 +288,24 @@ async fn dots_and_backslashes_in_segments_are_escaped() {
     }
 }
 
+/// Headers that do not change from one answer to the next of the same request.
+fn lasting_headers(answer: &Answer) -> Vec<(String, String)> {
+    let changing = [
+        "x-request-id",
+        "content-length",
+        "etag",
+        "x-kv-versionstamp",
+    ];
+    let mut headers: Vec<_> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| !changing.contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), format!("{value:?}")))
+        .collect();
+    headers.sort_unstable();
+    headers
+}
+
 #[tokio::test]
 async fn the_router_and_the_direct_path_answer_alike() {
     let app = app();
@@ -299,22 +317,54 @@ async fn the_router_and_the_direct_path_answer_alike() {
         let direct = app.kv_get(path).await;
         let routed = app.kv_get(&format!("{path}?x=1")).await;
         assert_eq!(direct.status, routed.status, "{path}");
-        let comparable = |answer: &Answer| {
-            let mut headers = answer.headers.clone();
-            headers.remove("x-request-id");
-            headers.remove("content-length");
-            let mut names: Vec<_> = headers
-                .iter()
-                .map(|(n, v)| (n.clone(), v.clone()))
-                .collect();
-            names.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-            names
-        };
-        assert_eq!(comparable(&direct), comparable(&routed), "{path}");
+        assert_eq!(lasting_headers(&direct), lasting_headers(&routed), "{path}");
         if direct.status == 200 {
             assert_eq!(direct.body, routed.body);
         } else {
             assert_eq!(direct.json()["detail"], routed.json()["detail"]);
         }
+    }
+}
+
+#[tokio::test]
+async fn the_router_and_the_direct_path_take_the_same_writes() {
+    const JSON: (&str, &str) = ("content-type", "application/json");
+    let app = app();
+    for (path, headers, body) in [
+        ("/kv/a.b", &[JSON][..], r#"{"value":{"n":1},"ttl":60000}"#),
+        ("/kv/a.b", &[], r#"{"value":1}"#),
+        ("/kv/a.b", &[JSON, ("if-none-match", "*")], r#"{"value":1}"#),
+        ("/kv/a.b", &[JSON, ("if-match", "?")], r#"{"value":1}"#),
+        (
+            "/kv/a.b",
+            &[("content-type", "text/plain")],
+            r#"{"value":1}"#,
+        ),
+        ("/kv/a.b", &[JSON], r#"{"value":"#),
+        ("/kv/a.b", &[JSON], r#"{"value":1,"ttl":-1}"#),
+        ("/kv/a.b", &[JSON], ""),
+        ("/kv/a..b", &[JSON], r#"{"value":1}"#),
+        ("/kv/", &[JSON], r#"{"value":1}"#),
+        ("/kv", &[JSON], r#"{"value":1}"#),
+    ] {
+        let direct = app.send("PUT", path, headers, body.to_owned()).await;
+        let routed = format!("{path}?x=1");
+        let routed = app.send("PUT", &routed, headers, body.to_owned()).await;
+        assert_eq!(direct.status, routed.status, "{path} {body}");
+        assert_eq!(
+            lasting_headers(&direct),
+            lasting_headers(&routed),
+            "{path} {body}"
+        );
+        let comparable = |answer: &Answer| {
+            let mut json = answer.json();
+            for changing in ["versionstamp", "expiresAt", "requestId", "instance"] {
+                if let Some(object) = json.as_object_mut() {
+                    object.remove(changing);
+                }
+            }
+            json
+        };
+        assert_eq!(comparable(&direct), comparable(&routed), "{path} {body}");
     }
 }
