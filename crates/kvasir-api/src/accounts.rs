@@ -32,6 +32,7 @@ use serde::Deserialize;
 use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::mount::{Dialect, finish};
+use crate::openapi;
 use crate::request::RequestInfo;
 use catalogue::Catalogue;
 use sessions::Sessions;
@@ -107,11 +108,6 @@ impl Accounts {
     }
 }
 
-/// The OpenAPI description of this dialect.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    <handlers::Description as utoipa::OpenApi>::openapi()
-}
-
 impl Dialect for Accounts {
     fn name(&self) -> &'static str {
         "accounts"
@@ -135,6 +131,18 @@ impl Dialect for Accounts {
 
     fn routes(&self) -> Router {
         finish(handlers::routes(self))
+    }
+
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "accounts",
+            usual: "",
+            failure_type: "application/json",
+            failure: Some("Failure"),
+            proofs: &[openapi::proof::SESSION],
+        };
+        let described = <handlers::Description as utoipa::OpenApi>::openapi();
+        shared.complete(described, &self.0.ctx.base)
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

@@ -7,6 +7,7 @@ pub mod backups;
 pub mod browse;
 pub mod classworks;
 pub mod databases;
+mod description;
 pub mod edgekv;
 pub mod entries;
 pub mod entry;
@@ -38,6 +39,7 @@ use crate::context::{Caller, Ctx};
 use crate::error::ApiError;
 use crate::json;
 use crate::mount::{Dialect, finish};
+use crate::openapi::{self, Document};
 use crate::problem;
 use crate::request::RequestInfo;
 
@@ -54,6 +56,7 @@ pub struct Admin {
     sessions: Arc<session::Sessions>,
     series: Option<Arc<metrics::Series>>,
     backups: Option<Arc<dyn Backups>>,
+    document: Document,
 }
 
 /// What the dialect offers.
@@ -64,6 +67,7 @@ pub struct Admin {
         description = "Tokens, databases, health."
     ),
     paths(
+        description::openapi_json,
         tokens::whoami,
         tokens::create,
         tokens::list,
@@ -115,9 +119,10 @@ pub struct Admin {
         classworks::namespaces,
         classworks::info,
         classworks::set_info
-    )
+    ),
+    components(schemas(problem::Problem<'static>))
 )]
-pub struct ApiDoc;
+struct ApiDoc;
 
 impl Admin {
     /// The admin API on the system keyspace of `ctx`. `passwords` bounds the hashing of all dialects
@@ -129,7 +134,15 @@ impl Admin {
             passwords,
             series: None,
             backups: None,
+            document: Document::default(),
         }
+    }
+
+    /// The same, which serves `document` too. Whoever made the mounts writes it.
+    #[must_use]
+    pub fn serving(mut self, document: Document) -> Admin {
+        self.document = document;
+        self
     }
 
     /// The same with what was measured lately, to be shown.
@@ -189,12 +202,26 @@ impl Dialect for Admin {
             .merge(backups::routes(self.backups.clone()))
             .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
-        let routes = Router::new().nest(&at, routes).with_state(self.ctx.clone());
+        let routes = Router::new()
+            .nest(&at, routes)
+            .merge(description::routes(&self.ctx.base, &self.document))
+            .with_state(self.ctx.clone());
         let sessions = Arc::clone(&self.sessions);
         finish(routes).layer(axum::middleware::from_fn_with_state(
             sessions,
             session::layer,
         ))
+    }
+
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "admin",
+            usual: "/_",
+            failure_type: "application/problem+json",
+            failure: Some("Problem"),
+            proofs: &[openapi::proof::TOKEN],
+        };
+        shared.complete(ApiDoc::openapi(), &self.ctx.base)
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

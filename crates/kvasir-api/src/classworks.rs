@@ -10,6 +10,7 @@
 //! they collide with no other dialect's words.
 
 mod cors;
+mod description;
 mod devices;
 mod error;
 mod gate;
@@ -38,6 +39,7 @@ use tokio::sync::Semaphore;
 use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::mount::Dialect;
+use crate::openapi;
 use crate::request::RequestInfo;
 
 pub use handlers::changes::STREAMS_MAX;
@@ -185,6 +187,22 @@ impl Dialect for Classworks {
         Some(Duration::from_secs(
             self.app.settings.timeout_seconds.into(),
         ))
+    }
+
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "classworks",
+            usual: "/classworks",
+            failure_type: "application/json",
+            failure: Some("ClassworksErrorBody"),
+            proofs: &[openapi::proof::SITE_KEY],
+        };
+        let described = <description::Description as utoipa::OpenApi>::openapi();
+        let base = match self.face {
+            Face::Own => "",
+            Face::Shared => self.app.ctx.base.as_str(),
+        };
+        shared.complete(described, base)
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

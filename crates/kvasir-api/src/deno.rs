@@ -35,8 +35,26 @@ use crate::context::Ctx;
 use crate::databases::Databases;
 use crate::error::ApiError;
 use crate::mount::{Dialect, finish};
+use crate::openapi;
 use crate::request::RequestInfo;
 use token::DataTokens;
+
+/// What the dialect offers.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(
+    metadata::exchange_default,
+    metadata::exchange,
+    data_path::snapshot_read,
+    data_path::atomic_write,
+    watch::watch,
+    queue::enqueue,
+    queue::pull,
+    queue::ack,
+    queue::fail,
+    queue::extend,
+    queue::stream
+))]
+struct Description;
 
 /// Segment below the mount under which the data path lies.
 const DATA_PATH: &str = "kv-connect";
@@ -167,6 +185,18 @@ impl Dialect for Deno {
             routes = routes.route(&format!("{base}/"), post(metadata::exchange_default));
         }
         finish(routes.with_state(Arc::clone(&self.0)))
+    }
+
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "deno",
+            usual: "",
+            failure_type: "text/plain",
+            failure: None,
+            proofs: &[openapi::proof::TOKEN],
+        };
+        let described = <Description as utoipa::OpenApi>::openapi();
+        shared.complete(described, &self.0.ctx.base)
     }
 
     fn render(&self, error: &ApiError, _request: &RequestInfo) -> Response {

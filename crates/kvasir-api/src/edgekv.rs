@@ -24,9 +24,11 @@ use kvasir_kv::UnixMillis;
 use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::mount::{Dialect, finish};
+use crate::openapi;
 use crate::request::RequestInfo;
 
 mod database;
+mod description;
 mod error;
 mod gate;
 mod handlers;
@@ -83,6 +85,18 @@ impl Dialect for EdgeKv {
             .merge(data(base))
             .with_state(self.database.clone());
         finish(routes).layer(from_fn_with_state(self.gate.clone(), Gate::pass))
+    }
+
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "edgekv",
+            usual: "",
+            failure_type: "application/problem+json",
+            failure: Some("EdgeKvProblem"),
+            proofs: &[openapi::proof::EDGEGRID],
+        };
+        let described = <description::Description as utoipa::OpenApi>::openapi();
+        shared.complete(described, &self.database.ctx.base)
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

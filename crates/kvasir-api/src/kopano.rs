@@ -26,6 +26,7 @@ use serde::Deserialize;
 use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::mount::{Dialect, finish};
+use crate::openapi;
 use crate::request::RequestInfo;
 
 /// Scope that a token needs unless the operator says otherwise. The original's default.
@@ -133,6 +134,17 @@ impl Dialect for Kopano {
 
     fn routes(&self) -> Router {
         finish(handlers::routes(self))
+    }
+
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "kopano",
+            usual: "/api/kvs/v1",
+            failure_type: "text/plain",
+            failure: None,
+            proofs: &[openapi::proof::OIDC],
+        };
+        handlers::describe(&shared, &self.ctx.base)
     }
 
     fn render(&self, error: &ApiError, _request: &RequestInfo) -> Response {

@@ -19,6 +19,7 @@ pub mod error;
 pub mod json;
 pub mod key_json;
 pub mod mount;
+pub mod openapi;
 pub mod problem;
 pub mod query;
 pub mod queue;

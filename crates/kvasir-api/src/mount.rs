@@ -53,6 +53,11 @@ pub trait Dialect: Send + Sync + 'static {
         None
     }
 
+    /// What the routes are, at the mount's paths; see [`crate::openapi`].
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        utoipa::openapi::OpenApi::default()
+    }
+
     /// The answer to a failed request, in the dialect's status, headers and body. The site adds
     /// [`ApiError::headers`], [`REQUEST_ID`] and [`ERROR_CODE`].
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response;

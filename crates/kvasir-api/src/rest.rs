@@ -6,6 +6,7 @@
 
 mod conditions;
 mod cors;
+mod description;
 mod handlers;
 mod keypath;
 mod selection;
@@ -29,12 +30,13 @@ use utoipa::OpenApi;
 use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::mount::{Dialect, finish};
+use crate::openapi;
 use crate::problem;
 use crate::request::RequestInfo;
 
 use cors::Cors;
 
-pub use handlers::ApiDoc;
+use handlers::ApiDoc;
 
 /// `[rest]`: the REST dialect.
 #[derive(Clone, Debug, Deserialize)]
@@ -83,11 +85,6 @@ impl Rest {
                 settings.watches_max.min(Semaphore::MAX_PERMITS),
             )),
         })
-    }
-
-    /// What the dialect offers, without the prefix of a mount; see [`ApiDoc`].
-    pub fn openapi() -> utoipa::openapi::OpenApi {
-        ApiDoc::openapi()
     }
 
     fn base(&self) -> &str {
@@ -144,6 +141,17 @@ impl Dialect for Rest {
             }
             _ => None,
         }
+    }
+
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "rest",
+            usual: "/kv",
+            failure_type: "application/problem+json",
+            failure: Some("Problem"),
+            proofs: &[openapi::proof::TOKEN],
+        };
+        shared.complete(ApiDoc::openapi(), self.base())
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

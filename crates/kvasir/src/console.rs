@@ -18,9 +18,10 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use kvasir_api::mount::finish;
-use kvasir_api::{ApiError, Ctx, Dialect, RequestInfo, problem};
+use kvasir_api::{ApiError, Ctx, Dialect, RequestInfo, openapi, problem};
 use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
+use utoipa::OpenApi;
 
 /// What a browser may do with the pages. `trusted-types 'none'` makes every way to turn text into
 /// markup fail, also in the libraries.
@@ -43,7 +44,10 @@ const HEADERS: [(&str, &str); 8] = [
     ("vary", "accept-encoding"),
 ];
 
-/// Stands in `index.html` for the folder of the other files.
+/// The console, and the viewer of `openapi.json`.
+const PAGES: [&str; 2] = ["index.html", "docs/index.html"];
+
+/// Stands in [`PAGES`] for the folder of the other files.
 const FOLDER_MARK: &str = "{{assets}}";
 
 #[derive(RustEmbed)]
@@ -90,11 +94,13 @@ impl Files {
             by_path.insert(path.into_owned(), File::new(bytes, &hash, content_type));
         }
         let version = hex(&all.finalize()[..8]);
-        if let Some(index) = by_path.get_mut("index.html") {
-            let text = String::from_utf8_lossy(&index.bytes);
-            let text = text.replace(FOLDER_MARK, &format!("assets/{version}"));
-            let hash = Sha256::digest(&text);
-            *index = File::new(text.into(), &hash, index.content_type);
+        for page in PAGES {
+            if let Some(file) = by_path.get_mut(page) {
+                let text = String::from_utf8_lossy(&file.bytes);
+                let text = text.replace(FOLDER_MARK, &format!("assets/{version}"));
+                let hash = Sha256::digest(&text);
+                *file = File::new(text.into(), &hash, file.content_type);
+            }
         }
         Files { version, by_path }
     }
@@ -165,7 +171,9 @@ impl Dialect for Console {
 
     fn claims(&self, _method: &Method, path: &str) -> bool {
         let rest = path.strip_prefix(self.ctx.base.as_str());
-        rest.is_some_and(|rest| matches!(rest, "" | "/") || rest.starts_with("/assets/"))
+        rest.is_some_and(|rest| {
+            matches!(rest, "" | "/" | "/docs") || rest.starts_with("/assets/")
+        })
     }
 
     fn routes(&self) -> Router {
@@ -173,6 +181,7 @@ impl Dialect for Console {
         let to_index = format!("{base}/");
         let mut routes = Router::new()
             .route(&format!("{base}/"), get(index))
+            .route(&format!("{base}/docs"), get(docs))
             .route(&format!("{base}/assets/{{version}}/{{*path}}"), get(asset));
         if !base.is_empty() {
             let redirect = move || async move { Redirect::permanent(&to_index) };
@@ -181,10 +190,34 @@ impl Dialect for Console {
         finish(routes.with_state(self.files.clone()))
     }
 
+    fn openapi(&self) -> utoipa::openapi::OpenApi {
+        let shared = openapi::Shared {
+            dialect: "console",
+            usual: "/_",
+            failure_type: "application/problem+json",
+            failure: Some("Problem"),
+            proofs: &[],
+        };
+        shared.complete(Description::openapi(), &self.ctx.base)
+    }
+
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {
         problem::render(error, request)
     }
 }
+
+/// What is served, for `/_/openapi.json`.
+#[derive(OpenApi)]
+#[openapi(paths(to_index, index, docs, asset))]
+struct Description;
+
+/// `GET /_`: the page has a slash at its end.
+#[utoipa::path(
+    get, path = "/_", tag = "console",
+    responses((status = 308, description = "to the page"))
+)]
+#[expect(dead_code, reason = "documents a closure")]
+fn to_index() {}
 
 /// The files as they are now: those on disk in a debug build, else those in the binary.
 fn current(files: Arc<Files>) -> Arc<Files> {
@@ -195,13 +228,48 @@ fn current(files: Arc<Files>) -> Arc<Files> {
 }
 
 /// `GET /_/`: the one page.
+#[utoipa::path(
+    get, path = "/_/", tag = "console",
+    responses(
+        (status = 200, description = "the page", body = String, content_type = "text/html"),
+        (status = 304, description = "the browser has it"),
+    )
+)]
 async fn index(State(files): State<Arc<Files>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    page(files, "index.html", &headers)
+}
+
+/// `GET /_/docs`: shows `openapi.json` to people.
+#[utoipa::path(
+    get, path = "/_/docs", tag = "console",
+    responses(
+        (status = 200, description = "the page", body = String, content_type = "text/html"),
+        (status = 304, description = "the browser has it"),
+    )
+)]
+async fn docs(State(files): State<Arc<Files>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    page(files, "docs/index.html", &headers)
+}
+
+fn page(files: Arc<Files>, path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let files = current(files);
-    let index = files.by_path.get("index.html").ok_or_else(no_such_file)?;
-    Ok(index.response(&headers, "no-cache"))
+    let page = files.by_path.get(path).ok_or_else(no_such_file)?;
+    Ok(page.response(headers, "no-cache"))
 }
 
 /// `GET /_/assets/{version}/{path}`: what the page is made of. Another version is gone.
+#[utoipa::path(
+    get, path = "/_/assets/{version}/{path}", tag = "console",
+    params(
+        ("version" = String, Path, description = "version of all files"),
+        ("path" = String, Path, description = "path of the file"),
+    ),
+    responses(
+        (status = 200, description = "the file", body = String, content_type = "*/*"),
+        (status = 304, description = "the browser has it"),
+        (status = 404, description = "no such file in this version"),
+    )
+)]
 async fn asset(
     State(files): State<Arc<Files>>,
     Path((version, path)): Path<(String, String)>,

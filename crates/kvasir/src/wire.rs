@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use kvasir_api::admin::metrics::Series;
+use kvasir_api::openapi::{self, Document};
 use kvasir_api::{Ctx, Site, context};
 use kvasir_auth::edgegrid::Clients;
 use kvasir_auth::{Access, Passwords};
@@ -28,7 +29,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate};
 use crate::server_file::{Left, ServerFile};
-use crate::telemetry::probes::{Probes, Readiness};
+use crate::telemetry::probes::{self, Probes, Readiness};
 use crate::telemetry::requests::RequestMetrics;
 use crate::telemetry::series;
 use crate::tls::Certificates;
@@ -65,6 +66,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     access: Arc<Access>,
     passwords: Passwords,
+    document: Document,
     limits: kvasir_kv::Limits,
     readiness: Readiness,
     shutdown: CancellationToken,
@@ -95,6 +97,7 @@ impl Server {
         let tls = sockets.certificates(config, &*shared.clock)?;
         let first_token = shared.admit_administrator(config, &sockets).await?;
         let mounts = mounts::mounts(config, &shared).await?;
+        shared.describe(config, &mounts);
         shared.start_background(&mounts, tls.clone());
         let (http, https) = (addrs(&sockets.clear), addrs(&sockets.encrypted));
         let token = shared.access.make_process_token()?;
@@ -237,6 +240,7 @@ impl Shared {
             clock,
             access: Arc::new(access),
             passwords: Passwords::new(PASSWORDS_AT_ONCE),
+            document: Document::default(),
             limits,
             readiness: Readiness::default(),
             shutdown: CancellationToken::new(),
@@ -318,6 +322,14 @@ impl Shared {
             access: self.access.clone(),
             shutdown: self.shutdown.clone(),
         })
+    }
+
+    /// Writes the description of everything that is served.
+    fn describe(&self, config: &Config, mounts: &[Mounted]) {
+        let of_mounts = mounts.iter().map(|mount| mount.dialect.openapi());
+        let probes = probes::openapi(config.metrics.enabled);
+        self.document
+            .set(&openapi::whole(std::iter::once(probes).chain(of_mounts)));
     }
 
     /// Starts what runs beside the requests. All of it ends with `shutdown`.

@@ -1,21 +1,21 @@
 //! The routes: who may call them, what they do.
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kvasir_auth::rate::counted_address;
-use serde_json::json;
 
-use super::records::{self, Product};
+use super::error::{Failure, Fault};
+use super::records::{self, Product, User};
 use super::schema::normalised_email;
 use super::sessions::Current;
 use super::users::Role;
 use super::wire::{
-    self, Login, OrderBody, PasswordChange, ProductBody, ProfileChange, Registration, Reset,
+    self, LoggedIn, Login, OrderBody, PasswordChange, ProductBody, ProfileChange, Registration,
+    Reset, Running, Sent, ShortUser,
 };
 use super::{Accounts, orders};
 use crate::error::ApiError;
@@ -45,7 +45,7 @@ pub(super) const FIRST_SEGMENTS: [&str; 6] =
     place_order,
     list_orders,
     get_order
-))]
+), components(schemas(Failure, Fault)))]
 pub(super) struct Description;
 
 pub(super) fn routes(accounts: &Accounts) -> Router {
@@ -111,13 +111,6 @@ impl Caller {
     fn id(&self) -> &str {
         &self.0.account.user.record.id
     }
-
-    fn require_admin(&self) -> Result<(), ApiError> {
-        match self.0.account.secrets.record.role {
-            Role::Admin => Ok(()),
-            Role::User => Err(ApiError::forbidden("only administrators may do this")),
-        }
-    }
 }
 
 impl FromRequestParts<Accounts> for Caller {
@@ -132,36 +125,65 @@ impl FromRequestParts<Accounts> for Caller {
     }
 }
 
-/// The client's address, as far as limits tell addresses apart.
-struct Address(std::net::IpAddr);
+/// A good session of somebody with the role `admin`.
+struct Administrator;
 
-impl<S: Sync> FromRequestParts<S> for Address {
-    type Rejection = std::convert::Infallible;
+impl FromRequestParts<Accounts> for Administrator {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let info = parts.extensions.get::<RequestInfo>();
-        // Requests that came past every listener are counted together.
-        let unknown = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        Ok(Address(counted_address(
-            info.map_or(unknown, |info| info.client),
-        )))
-    }
-}
-
-impl Accounts {
-    /// Refuses an address with too many attempts.
-    fn count_attempt(&self, address: &Address) -> Result<(), ApiError> {
-        let standing = self.0.attempts.take(&address.0);
-        if standing.is_allowed {
-            Ok(())
-        } else {
-            Err(ApiError::too_many_requests(standing.retry_after_seconds()))
+    async fn from_request_parts(parts: &mut Parts, state: &Accounts) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        match caller.0.account.secrets.record.role {
+            Role::Admin => Ok(Administrator),
+            Role::User => Err(ApiError::forbidden("only administrators may do this")),
         }
     }
 }
 
+/// One of the attempts that an address has: whatever costs a password hash, or guesses one.
+struct Attempt;
+
+impl FromRequestParts<Accounts> for Attempt {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Accounts) -> Result<Self, ApiError> {
+        let info = parts.extensions.get::<RequestInfo>();
+        // Requests that came past every listener are counted together.
+        let unknown = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+        let address = counted_address(info.map_or(unknown, |info| info.client));
+        let standing = state.0.attempts.take(&address);
+        match standing.is_allowed {
+            true => Ok(Attempt),
+            false => Err(ApiError::too_many_requests(standing.retry_after_seconds())),
+        }
+    }
+}
+
+/// An attempt to register, while that is open to everybody.
+struct Registering;
+
+impl FromRequestParts<Accounts> for Registering {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Accounts) -> Result<Self, ApiError> {
+        if !state.0.settings.registration {
+            return Err(ApiError::forbidden("registration is switched off")
+                .with_code("registration_closed"));
+        }
+        Attempt::from_request_parts(parts, state)
+            .await
+            .map(|Attempt| Registering)
+    }
+}
+
 /// `GET /`: that the API runs; a browser is sent to the console.
-#[utoipa::path(get, path = "/", tag = "accounts", responses((status = 200), (status = 303)))]
+#[utoipa::path(
+    get, path = "/", tag = "accounts", security(()),
+    responses(
+        (status = 200, description = "the API runs", body = Running),
+        (status = 303, description = "a browser is sent to the console"),
+    )
+)]
 async fn root(headers: HeaderMap) -> Response {
     let accept = headers
         .get(header::ACCEPT)
@@ -173,7 +195,7 @@ async fn root(headers: HeaderMap) -> Response {
         )
             .into_response();
     }
-    let mut response = wire::answer(StatusCode::OK, &json!({ "message": "API is running" }));
+    let mut response = wire::answer(StatusCode::OK, &Running::default());
     response
         .headers_mut()
         .insert(header::VARY, HeaderValue::from_static("Accept"));
@@ -181,37 +203,45 @@ async fn root(headers: HeaderMap) -> Response {
 }
 
 /// `POST /users`: registers a user.
-#[utoipa::path(post, path = "/users", tag = "accounts", request_body = Registration,
-    responses((status = 201), (status = 400), (status = 403), (status = 409), (status = 413), (status = 429)))]
+#[utoipa::path(
+    post, path = "/users", tag = "accounts", security(()), request_body = Registration,
+    responses(
+        (status = 201, description = "the user was made", body = ShortUser),
+        (status = 400, description = "every invalid member"),
+        (status = 403, description = "registration is switched off"),
+        (status = 409, description = "the email is taken"),
+        (status = 413, description = "the body is too large"),
+        (status = 429, description = "too many attempts; see Retry-After"),
+    )
+)]
 async fn register(
     State(accounts): State<Accounts>,
-    address: Address,
-    headers: HeaderMap,
-    content: Body,
+    _registering: Registering,
+    Sent(body): Sent<Registration>,
 ) -> Result<Response, ApiError> {
-    if !accounts.0.settings.registration {
-        return Err(ApiError::forbidden("registration is switched off"));
-    }
-    accounts.count_attempt(&address)?;
-    let body: Registration = wire::read(&headers, content).await?;
     let users = &accounts.0.users;
     let user = users
         .create(&body.email, &body.password, body.name, Role::User)
         .await?;
-    Ok(wire::answer(StatusCode::CREATED, &wire::short_user(&user)))
+    Ok(wire::answer(StatusCode::CREATED, &ShortUser::of(&user)))
 }
 
 /// `POST /login`: begins a session. Unknown email and wrong password look alike and take as long.
-#[utoipa::path(post, path = "/login", tag = "accounts", request_body = Login,
-    responses((status = 200), (status = 400), (status = 401), (status = 413), (status = 429)))]
+#[utoipa::path(
+    post, path = "/login", tag = "accounts", security(()), request_body = Login,
+    responses(
+        (status = 200, description = "a session", body = LoggedIn),
+        (status = 400, description = "every invalid member"),
+        (status = 401, description = "unknown email or wrong password"),
+        (status = 413, description = "the body is too large"),
+        (status = 429, description = "too many attempts; see Retry-After"),
+    )
+)]
 async fn login(
     State(accounts): State<Accounts>,
-    address: Address,
-    headers: HeaderMap,
-    content: Body,
+    _attempt: Attempt,
+    Sent(body): Sent<Login>,
 ) -> Result<Response, ApiError> {
-    accounts.count_attempt(&address)?;
-    let body: Login = wire::read(&headers, content).await?;
     // Unknown texts are counted too, cut short so that the table stays small.
     let counted =
         normalised_email(&body.email).unwrap_or_else(|| body.email.chars().take(64).collect());
@@ -231,24 +261,25 @@ async fn login(
     };
     failures.forgive(&counted);
     let token = accounts.0.sessions.begin(&account).await?;
-    let user = wire::short_user(&account.user.record);
-    Ok(wire::answer(
-        StatusCode::OK,
-        &json!({ "token": token, "user": user }),
-    ))
+    let user = ShortUser::of(&account.user.record);
+    Ok(wire::answer(StatusCode::OK, &LoggedIn { token, user }))
 }
 
 /// `POST /login/reset`: sets a new password with a one-time token from an administrator.
-#[utoipa::path(post, path = "/login/reset", tag = "accounts", request_body = Reset,
-    responses((status = 204), (status = 400), (status = 413), (status = 429)))]
+#[utoipa::path(
+    post, path = "/login/reset", tag = "accounts", security(()), request_body = Reset,
+    responses(
+        (status = 204, description = "the password is set"),
+        (status = 400, description = "the token is not valid any more, or the password is none"),
+        (status = 413, description = "the body is too large"),
+        (status = 429, description = "too many attempts; see Retry-After"),
+    )
+)]
 async fn reset_password(
     State(accounts): State<Accounts>,
-    address: Address,
-    headers: HeaderMap,
-    content: Body,
+    _attempt: Attempt,
+    Sent(body): Sent<Reset>,
 ) -> Result<StatusCode, ApiError> {
-    accounts.count_attempt(&address)?;
-    let body: Reset = wire::read(&headers, content).await?;
     accounts
         .0
         .users
@@ -258,28 +289,46 @@ async fn reset_password(
 }
 
 /// `POST /logout`: ends the session at once.
-#[utoipa::path(post, path = "/logout", tag = "accounts", responses((status = 204), (status = 401)))]
+#[utoipa::path(
+    post, path = "/logout", tag = "accounts",
+    responses(
+        (status = 204, description = "the session is over"),
+        (status = 401, description = "no valid session"),
+    )
+)]
 async fn logout(State(accounts): State<Accounts>, caller: Caller) -> Result<StatusCode, ApiError> {
     accounts.0.sessions.end(&caller.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /profile`: the user behind the session.
-#[utoipa::path(get, path = "/profile", tag = "accounts", responses((status = 200), (status = 401)))]
+#[utoipa::path(
+    get, path = "/profile", tag = "accounts",
+    responses(
+        (status = 200, description = "the user", body = User),
+        (status = 401, description = "no valid session"),
+    )
+)]
 async fn profile(caller: Caller) -> Response {
     wire::answer(StatusCode::OK, &caller.0.account.user.record)
 }
 
 /// `PATCH /profile`: changes name or email.
-#[utoipa::path(patch, path = "/profile", tag = "accounts", request_body = ProfileChange,
-    responses((status = 200), (status = 400), (status = 401), (status = 409), (status = 413)))]
+#[utoipa::path(
+    patch, path = "/profile", tag = "accounts", request_body = ProfileChange,
+    responses(
+        (status = 200, description = "the user as it is now", body = User),
+        (status = 400, description = "every invalid member"),
+        (status = 401, description = "no valid session"),
+        (status = 409, description = "the email is taken, or somebody else changed the account"),
+        (status = 413, description = "the body is too large"),
+    )
+)]
 async fn change_profile(
     State(accounts): State<Accounts>,
     caller: Caller,
-    headers: HeaderMap,
-    content: Body,
+    Sent(body): Sent<ProfileChange>,
 ) -> Result<Response, ApiError> {
-    let body: ProfileChange = wire::read(&headers, content).await?;
     let name = body.name.map(Some);
     let user = accounts
         .0
@@ -290,17 +339,22 @@ async fn change_profile(
 }
 
 /// `POST /profile/password`: sets a new password; all other sessions end.
-#[utoipa::path(post, path = "/profile/password", tag = "accounts", request_body = PasswordChange,
-    responses((status = 204), (status = 400), (status = 401), (status = 413), (status = 429)))]
+#[utoipa::path(
+    post, path = "/profile/password", tag = "accounts", request_body = PasswordChange,
+    responses(
+        (status = 204, description = "the password is set"),
+        (status = 400, description = "every invalid member"),
+        (status = 401, description = "no valid session, or the current password is wrong"),
+        (status = 413, description = "the body is too large"),
+        (status = 429, description = "too many attempts; see Retry-After"),
+    )
+)]
 async fn change_password(
     State(accounts): State<Accounts>,
-    address: Address,
     caller: Caller,
-    headers: HeaderMap,
-    content: Body,
+    _attempt: Attempt,
+    Sent(body): Sent<PasswordChange>,
 ) -> Result<StatusCode, ApiError> {
-    accounts.count_attempt(&address)?;
-    let body: PasswordChange = wire::read(&headers, content).await?;
     let users = &accounts.0.users;
     let email = &caller.0.account.user.record.email;
     if users
@@ -317,7 +371,13 @@ async fn change_password(
 }
 
 /// `DELETE /profile`: deletes the account with its sessions.
-#[utoipa::path(delete, path = "/profile", tag = "accounts", responses((status = 204), (status = 401)))]
+#[utoipa::path(
+    delete, path = "/profile", tag = "accounts",
+    responses(
+        (status = 204, description = "the account is gone"),
+        (status = 401, description = "no valid session"),
+    )
+)]
 async fn delete_profile(
     State(accounts): State<Accounts>,
     caller: Caller,
@@ -327,14 +387,26 @@ async fn delete_profile(
 }
 
 /// `GET /products`: all products, at most 30 seconds old and never older than the last write.
-#[utoipa::path(get, path = "/products", tag = "accounts", responses((status = 200, body = Vec<Product>)))]
+#[utoipa::path(
+    get, path = "/products", tag = "accounts", security(()),
+    responses(
+        (status = 200, description = "all products", body = Vec<Product>,
+            headers(("X-Cache" = String, description = "`hit` or `miss`"))),
+    )
+)]
 async fn list_products(State(accounts): State<Accounts>) -> Result<Response, ApiError> {
     Ok(wire::products(accounts.0.catalogue.list().await?))
 }
 
 /// `GET /products/{id}`.
-#[utoipa::path(get, path = "/products/{id}", tag = "accounts", params(("id" = String, Path)),
-    responses((status = 200, body = Product), (status = 404)))]
+#[utoipa::path(
+    get, path = "/products/{id}", tag = "accounts", security(()),
+    params(("id" = String, Path, description = "id of the product")),
+    responses(
+        (status = 200, description = "the product", body = Product),
+        (status = 404, description = "no such product"),
+    )
+)]
 async fn get_product(
     State(accounts): State<Accounts>,
     Path(id): Path<String>,
@@ -353,16 +425,22 @@ fn no_product() -> ApiError {
 }
 
 /// `POST /products`: adds a product; administrators only.
-#[utoipa::path(post, path = "/products", tag = "accounts", request_body = ProductBody,
-    responses((status = 201, body = Product), (status = 400), (status = 401), (status = 403), (status = 409), (status = 413)))]
+#[utoipa::path(
+    post, path = "/products", tag = "accounts", request_body = ProductBody,
+    responses(
+        (status = 201, description = "the product was made", body = Product),
+        (status = 400, description = "every invalid member"),
+        (status = 401, description = "no valid session"),
+        (status = 403, description = "no administrator"),
+        (status = 409, description = "the id is taken"),
+        (status = 413, description = "the body is too large"),
+    )
+)]
 async fn create_product(
     State(accounts): State<Accounts>,
-    caller: Caller,
-    headers: HeaderMap,
-    content: Body,
+    _administrator: Administrator,
+    Sent(body): Sent<ProductBody>,
 ) -> Result<Response, ApiError> {
-    caller.require_admin()?;
-    let body: ProductBody = wire::read(&headers, content).await?;
     let id = body.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let product = Product {
         id,
@@ -382,17 +460,24 @@ async fn create_product(
 }
 
 /// `PUT /products/{id}`: replaces a product; administrators only.
-#[utoipa::path(put, path = "/products/{id}", tag = "accounts", params(("id" = String, Path)), request_body = ProductBody,
-    responses((status = 200, body = Product), (status = 400), (status = 401), (status = 403), (status = 404), (status = 413)))]
+#[utoipa::path(
+    put, path = "/products/{id}", tag = "accounts", request_body = ProductBody,
+    params(("id" = String, Path, description = "id of the product")),
+    responses(
+        (status = 200, description = "the product as it is now", body = Product),
+        (status = 400, description = "every invalid member"),
+        (status = 401, description = "no valid session"),
+        (status = 403, description = "no administrator"),
+        (status = 404, description = "no such product"),
+        (status = 413, description = "the body is too large"),
+    )
+)]
 async fn replace_product(
     State(accounts): State<Accounts>,
-    caller: Caller,
+    _administrator: Administrator,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    content: Body,
+    Sent(body): Sent<ProductBody>,
 ) -> Result<Response, ApiError> {
-    caller.require_admin()?;
-    let body: ProductBody = wire::read(&headers, content).await?;
     if body.id.as_ref().is_some_and(|named| *named != id) {
         return Err(ApiError::bad_request(
             "the id in the body is not the one in the path",
@@ -412,14 +497,21 @@ async fn replace_product(
 }
 
 /// `DELETE /products/{id}`; administrators only.
-#[utoipa::path(delete, path = "/products/{id}", tag = "accounts", params(("id" = String, Path)),
-    responses((status = 204), (status = 401), (status = 403), (status = 404)))]
+#[utoipa::path(
+    delete, path = "/products/{id}", tag = "accounts",
+    params(("id" = String, Path, description = "id of the product")),
+    responses(
+        (status = 204, description = "the product is gone"),
+        (status = 401, description = "no valid session"),
+        (status = 403, description = "no administrator"),
+        (status = 404, description = "no such product"),
+    )
+)]
 async fn delete_product(
     State(accounts): State<Accounts>,
-    caller: Caller,
+    _administrator: Administrator,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    caller.require_admin()?;
     if accounts.0.catalogue.delete(&id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -428,30 +520,48 @@ async fn delete_product(
 }
 
 /// `POST /orders`: places an order at the stored prices.
-#[utoipa::path(post, path = "/orders", tag = "accounts", request_body = OrderBody,
-    responses((status = 201, body = records::Order), (status = 400), (status = 401), (status = 409), (status = 413)))]
+#[utoipa::path(
+    post, path = "/orders", tag = "accounts", request_body = OrderBody,
+    responses(
+        (status = 201, description = "the order", body = records::Order),
+        (status = 400, description = "every invalid member, or an unknown product"),
+        (status = 401, description = "no valid session"),
+        (status = 409, description = "the account or a product is being changed; try again"),
+        (status = 413, description = "the body is too large"),
+    )
+)]
 async fn place_order(
     State(accounts): State<Accounts>,
     caller: Caller,
-    headers: HeaderMap,
-    content: Body,
+    Sent(body): Sent<OrderBody>,
 ) -> Result<Response, ApiError> {
-    let body: OrderBody = wire::read(&headers, content).await?;
     let inner = &accounts.0;
     let order = orders::place(&inner.users, &inner.catalogue, caller.id(), body.items).await?;
     Ok(wire::answer(StatusCode::CREATED, &order))
 }
 
 /// `GET /orders`: the caller's own orders.
-#[utoipa::path(get, path = "/orders", tag = "accounts",
-    responses((status = 200, body = Vec<records::Order>), (status = 401)))]
+#[utoipa::path(
+    get, path = "/orders", tag = "accounts",
+    responses(
+        (status = 200, description = "the caller's orders", body = Vec<records::Order>),
+        (status = 401, description = "no valid session"),
+    )
+)]
 async fn list_orders(State(accounts): State<Accounts>, caller: Caller) -> Response {
     wire::orders(orders::list(&accounts.0.ctx.keyspace, caller.id()))
 }
 
 /// `GET /orders/{id}`: one of the caller's own orders; somebody else's does not exist.
-#[utoipa::path(get, path = "/orders/{id}", tag = "accounts", params(("id" = String, Path)),
-    responses((status = 200, body = records::Order), (status = 401), (status = 404)))]
+#[utoipa::path(
+    get, path = "/orders/{id}", tag = "accounts",
+    params(("id" = String, Path, description = "id of the order")),
+    responses(
+        (status = 200, description = "the order", body = records::Order),
+        (status = 401, description = "no valid session"),
+        (status = 404, description = "no such order, or somebody else's"),
+    )
+)]
 async fn get_order(
     State(accounts): State<Accounts>,
     caller: Caller,

@@ -60,7 +60,7 @@ pub fn last_string(key: &Key, parts: usize) -> Option<String> {
 }
 
 /// A user, as Deno programs and REST see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// The id, a UUID for users made here.
@@ -69,6 +69,7 @@ pub struct User {
     pub email: String,
     /// The name, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     pub name: Option<String>,
     /// When the user was made, as RFC 3339 text.
     #[serde(default)]
@@ -86,6 +87,7 @@ pub struct Product {
     pub price: u64,
     /// The category, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     pub category: Option<String>,
 }
 
@@ -113,8 +115,10 @@ pub struct Order {
 #[serde(rename_all = "camelCase")]
 pub struct OrderItem {
     /// The product.
+    #[schema(min_length = 1, max_length = 200)]
     pub product_id: String,
     /// How many.
+    #[schema(minimum = 1, maximum = 1000000)]
     pub quantity: u64,
 }
 

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::error::Fault;
 use crate::error::ApiError;
 
 /// One member of a body.
@@ -72,15 +73,24 @@ pub(super) fn check(body: &Value, schema: &[Rule]) -> Result<(), ApiError> {
         .with_data(json!({ "errors": faults })))
 }
 
-fn fault(faults: &mut Vec<Value>, path: &[Value], code: &str, message: impl Into<String>) {
-    faults.push(json!({ "path": path, "code": code, "message": message.into() }));
+fn fault(
+    faults: &mut Vec<Fault>,
+    path: &[Value],
+    code: &'static str,
+    message: impl Into<String>,
+) {
+    faults.push(Fault {
+        path: path.to_vec(),
+        code,
+        message: message.into(),
+    });
 }
 
 fn check_object(
     object: &Map<String, Value>,
     schema: &[Rule],
     path: &mut Vec<Value>,
-    faults: &mut Vec<Value>,
+    faults: &mut Vec<Fault>,
 ) {
     for rule in schema {
         path.push(json!(rule.member));
@@ -93,7 +103,7 @@ fn check_object(
     }
 }
 
-fn check_value(value: &Value, kind: Kind, path: &mut Vec<Value>, faults: &mut Vec<Value>) {
+fn check_value(value: &Value, kind: Kind, path: &mut Vec<Value>, faults: &mut Vec<Fault>) {
     match (kind, value) {
         (Kind::Email, Value::String(text)) => {
             if normalised_email(text).is_none() {

@@ -1,12 +1,12 @@
 //! Bodies of requests and answers, with their schemas and limits.
 
 use axum::body::Body;
+use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::catalogue::List;
 use super::records::{INTEGER_MAX, Order, OrderItem, User};
@@ -44,8 +44,11 @@ pub(super) trait Checked: serde::de::DeserializeOwned {
 /// `POST /users`.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct Registration {
+    #[schema(format = "email")]
     pub(super) email: String,
+    #[schema(min_length = 8, max_length = 256)]
     pub(super) password: String,
+    #[schema(value_type = String, required = false, max_length = 200)]
     pub(super) name: Option<String>,
 }
 
@@ -75,7 +78,9 @@ impl Checked for Login {
 /// `POST /login/reset`.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct Reset {
+    #[schema(min_length = 1, max_length = 200)]
     pub(super) token: String,
+    #[schema(min_length = 8, max_length = 256)]
     pub(super) password: String,
 }
 
@@ -86,7 +91,9 @@ impl Checked for Reset {
 /// `PATCH /profile`.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct ProfileChange {
+    #[schema(value_type = String, required = false, format = "email")]
     pub(super) email: Option<String>,
+    #[schema(value_type = String, required = false, max_length = 200)]
     pub(super) name: Option<String>,
 }
 
@@ -99,6 +106,7 @@ impl Checked for ProfileChange {
 #[serde(rename_all = "camelCase")]
 pub(super) struct PasswordChange {
     pub(super) current_password: String,
+    #[schema(min_length = 8, max_length = 256)]
     pub(super) new_password: String,
 }
 
@@ -112,9 +120,14 @@ impl Checked for PasswordChange {
 /// `POST /products` and `PUT /products/{id}`.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct ProductBody {
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200)]
     pub(super) id: Option<String>,
+    #[schema(min_length = 1, max_length = 200)]
     pub(super) name: String,
+    /// In minor units, such as cents.
+    #[schema(minimum = 0, maximum = 9007199254740991_i64)]
     pub(super) price: u64,
+    #[schema(value_type = String, required = false, max_length = 200)]
     pub(super) category: Option<String>,
 }
 
@@ -136,6 +149,7 @@ impl Checked for ProductBody {
 /// `POST /orders`.
 #[derive(Deserialize, utoipa::ToSchema)]
 pub(super) struct OrderBody {
+    #[schema(min_items = 1, max_items = 100)]
     pub(super) items: Vec<OrderItem>,
 }
 
@@ -159,18 +173,24 @@ impl Checked for OrderBody {
     )];
 }
 
-/// Reads and checks a body.
+/// A body that was read and checked.
 ///
-/// # Errors
-///
-/// 413 over [`BODY_BYTES_MAX`], 400 for anything but JSON, 400 with every fault of the schema.
-pub(super) async fn read<T: Checked>(headers: &HeaderMap, content: Body) -> Result<T, ApiError> {
-    let content = body::read(headers, content, BODY_BYTES_MAX).await?;
-    let json: serde_json::Value = serde_json::from_slice(&content)
-        .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
-    schema::check(&json, T::SCHEMA)?;
-    serde_json::from_value(json)
-        .map_err(|error| ApiError::bad_request(format!("the body is not valid: {error}")))
+/// The rejection is 413 over [`BODY_BYTES_MAX`], 400 for what is no JSON, and 400 with every fault of the schema.
+pub(super) struct Sent<T>(pub(super) T);
+
+impl<S: Sync, T: Checked> FromRequest<S> for Sent<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let (parts, content) = request.into_parts();
+        let content = body::read(&parts.headers, content, BODY_BYTES_MAX).await?;
+        let json: serde_json::Value = serde_json::from_slice(&content)
+            .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+        schema::check(&json, T::SCHEMA)?;
+        let body = serde_json::from_value(json);
+        body.map(Sent)
+            .map_err(|error| ApiError::bad_request(format!("the body is not valid: {error}")))
+    }
 }
 
 /// A JSON answer.
@@ -179,9 +199,42 @@ pub(super) fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
+/// `GET /`.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Running {
+    message: &'static str,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Running {
+            message: "API is running",
+        }
+    }
+}
+
 /// What registration and login tell of a user.
-pub(super) fn short_user(user: &User) -> serde_json::Value {
-    json!({ "id": user.id, "email": user.email })
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct ShortUser {
+    id: String,
+    email: String,
+}
+
+impl ShortUser {
+    pub(super) fn of(user: &User) -> ShortUser {
+        ShortUser {
+            id: user.id.clone(),
+            email: user.email.clone(),
+        }
+    }
+}
+
+/// A new session.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct LoggedIn {
+    /// For `Authorization: Bearer`.
+    pub(super) token: String,
+    pub(super) user: ShortUser,
 }
 
 /// The product list.

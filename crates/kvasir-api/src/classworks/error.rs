@@ -17,12 +17,15 @@ use crate::request::RequestInfo;
 use super::wire;
 
 /// The body of every failure. The original has `details` too, always null.
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksErrorBody)]
+pub(super) struct ErrorBody<'a> {
     #[serde(rename = "statusCode", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u16, required = false)]
     status_code: Option<u16>,
     success: bool,
     message: &'a str,
+    #[schema(value_type = Option<String>)]
     details: Option<()>,
 }
 

@@ -69,13 +69,16 @@ impl Serialize for Stamp {
 }
 
 /// What is known about a key.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksMetadata)]
 pub(super) struct Metadata<'a> {
     #[serde(rename = "creatorIp")]
     pub(super) creator_ip: &'a str,
     #[serde(rename = "createdAt")]
+    #[schema(value_type = String)]
     pub(super) created_at: Stamp,
     #[serde(rename = "updatedAt")]
+    #[schema(value_type = String)]
     pub(super) updated_at: Stamp,
 }
 
@@ -96,7 +99,8 @@ pub(super) fn creator_of(entry: &Entry) -> &str {
 }
 
 /// A key with its metadata: an item of a list, and the answer of `/metadata`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksItem)]
 pub(super) struct Item<'a> {
     pub(super) namespace: &'a str,
     pub(super) key: &'a str,
@@ -104,25 +108,30 @@ pub(super) struct Item<'a> {
 }
 
 /// The answer of `GET /:namespace`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksItemList)]
 pub(super) struct ItemList<'a> {
     pub(super) items: Vec<Item<'a>>,
     pub(super) total_rows: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     pub(super) load_more: Option<String>,
 }
 
 /// The answer of `GET /:namespace/_keys`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksKeyList)]
 pub(super) struct KeyList<'a> {
     pub(super) keys: Vec<&'a str>,
     pub(super) total_rows: usize,
     pub(super) current_page: CurrentPage,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     pub(super) load_more: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksCurrentPage)]
 pub(super) struct CurrentPage {
     pub(super) limit: usize,
     pub(super) skip: u64,
@@ -130,12 +139,14 @@ pub(super) struct CurrentPage {
 }
 
 /// The answer of `POST /:namespace/:key`.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksWritten)]
 pub(super) struct Written<'a> {
     pub(super) namespace: &'a str,
     pub(super) key: &'a str,
     pub(super) created: bool,
     #[serde(rename = "updatedAt")]
+    #[schema(value_type = String)]
     pub(super) updated_at: Stamp,
 }
 

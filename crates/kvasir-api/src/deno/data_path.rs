@@ -94,6 +94,21 @@ fn protobuf(message: Bytes) -> Response {
 }
 
 /// `POST .../snapshot_read`: several ranges from one snapshot.
+#[utoipa::path(
+    post, path = "/kv-connect/{database}/snapshot_read", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+        ("x-denokv-version" = Option<u32>, Header, description = "version of the protocol, 2 or 3"),
+        ("x-denokv-database-id" = Option<String>, Header, description = "id of the database, from version 2 on"),
+        ("x-transaction-domain-id" = Option<String>, Header, description = "the same in version 1"),
+    ),
+    request_body(content = String, content_type = "application/x-protobuf", description = "`SnapshotRead` of KV Connect's protocol"),
+    responses(
+        (status = 200, description = "the entries", body = String, content_type = "application/x-protobuf"),
+        (status = 400, description = "the message is wrong"),
+        (status = 401, description = "no valid data token"),
+    )
+)]
 pub(super) async fn snapshot_read(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
@@ -132,6 +147,21 @@ pub(super) fn refused(verb: Verb) -> ApiError {
 }
 
 /// `POST .../atomic_write`: checks, mutations and messages, all or nothing.
+#[utoipa::path(
+    post, path = "/kv-connect/{database}/atomic_write", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+        ("x-denokv-version" = Option<u32>, Header, description = "version of the protocol, 2 or 3"),
+        ("x-denokv-database-id" = Option<String>, Header, description = "id of the database, from version 2 on"),
+        ("x-transaction-domain-id" = Option<String>, Header, description = "the same in version 1"),
+    ),
+    request_body(content = String, content_type = "application/x-protobuf", description = "`AtomicWrite` of KV Connect's protocol"),
+    responses(
+        (status = 200, description = "whether it was written", body = String, content_type = "application/x-protobuf"),
+        (status = 400, description = "the message is wrong"),
+        (status = 401, description = "no valid data token"),
+    )
+)]
 pub(super) async fn atomic_write(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,

@@ -23,30 +23,45 @@ const BODY_BYTES_MAX: usize = 4096;
 /// Versions of the protocol that are spoken, best first.
 const VERSIONS: [u64; 3] = [3, 2, 1];
 
-#[derive(Deserialize)]
+/// What the client speaks.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = DenoExchange)]
 #[serde(rename_all = "camelCase")]
-struct Asked {
+pub(super) struct Asked {
+    #[schema(value_type = Vec<u64>)]
     supported_versions: Vec<serde_json::Value>,
 }
 
 /// Exactly these members: the npm client refuses others.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = DenoMetadata)]
 #[serde(rename_all = "camelCase")]
-struct Answered {
+pub(super) struct Answered {
     version: u64,
     database_id: String,
+    #[schema(value_type = Vec<Endpoint>)]
     endpoints: [Endpoint; 1],
     token: String,
     expires_at: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = DenoEndpoint)]
 struct Endpoint {
     url: String,
     consistency: &'static str,
 }
 
 /// `POST /`: the exchange for the mount's own database, `default` unless configured otherwise.
+#[utoipa::path(
+    post, path = "/", tag = "deno",
+    request_body(content = Asked, content_type = "application/json"),
+    responses(
+        (status = 200, description = "where the data path is, and a token for it", body = Answered),
+        (status = 400, description = "no common version of the protocol"),
+        (status = 401, description = "no valid token"),
+    )
+)]
 pub(super) async fn exchange_default(
     State(deno): State<Arc<Inner>>,
     axum::Extension(info): axum::Extension<RequestInfo>,
@@ -58,6 +73,16 @@ pub(super) async fn exchange_default(
 }
 
 /// `POST /db/{database}`: the exchange for another database.
+#[utoipa::path(
+    post, path = "/db/{database}", tag = "deno",
+    params(("database" = String, Path, description = "name of the database")),
+    request_body(content = Asked, content_type = "application/json"),
+    responses(
+        (status = 200, description = "where the data path is, and a token for it", body = Answered),
+        (status = 400, description = "no common version of the protocol"),
+        (status = 401, description = "no valid token"),
+    )
+)]
 pub(super) async fn exchange(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,

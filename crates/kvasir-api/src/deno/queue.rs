@@ -74,10 +74,12 @@ impl Default for Finished {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = QueueEnqueued)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Enqueued<'a> {
+pub(super) struct Enqueued<'a> {
     #[serde(borrow)]
+    #[schema(value_type = serde_json::Value)]
     value: &'a RawValue,
     #[serde(default)]
     delay_ms: i64,
@@ -86,9 +88,10 @@ struct Enqueued<'a> {
     undelivered: Vec<serde_json::Value>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = QueuePulled)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-struct Pulled {
+pub(super) struct Pulled {
     max: Option<usize>,
     lease_ms: Option<i64>,
     wait_ms: i64,
@@ -101,22 +104,47 @@ pub(super) struct Streamed {
     lease_ms: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = QueueReceipts)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Receipts {
+pub(super) struct Receipts {
     receipts: Vec<String>,
     lease_ms: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = QueueMessage)]
 #[serde(rename_all = "camelCase")]
-struct Message {
+pub(super) struct Message {
     id: String,
     receipt: String,
     attempt: u32,
     due: i64,
     leased_until: i64,
+    #[schema(value_type = serde_json::Value)]
     value: Box<RawValue>,
+}
+
+/// What enqueuing answers.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = QueueEnqueuedInfo)]
+pub(super) struct EnqueuedInfo {
+    ok: bool,
+    versionstamp: String,
+}
+
+/// What a pull answers.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = QueueMessages)]
+pub(super) struct Messages {
+    messages: Vec<Message>,
+}
+
+/// Which receipts were good, in their order.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = QueueDone)]
+pub(super) struct Done {
+    done: Vec<bool>,
 }
 
 impl Message {
@@ -193,6 +221,19 @@ fn at_once(asked: Option<usize>, default: usize) -> Result<usize, ApiError> {
 
 /// `POST /queue/{database}`: enqueues one message. Without `backoffMs` it is tried again five times,
 /// with `[]` never.
+#[utoipa::path(
+    post, path = "/queue/{database}", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+    ),
+    request_body(content = Enqueued, content_type = "application/json"),
+    responses(
+        (status = 200, description = "enqueued", body = EnqueuedInfo),
+        (status = 400, description = "the body is wrong"),
+        (status = 401, description = "no valid token"),
+        (status = 403, description = "the token may not write the whole database"),
+    )
+)]
 pub(super) async fn enqueue(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
@@ -213,10 +254,10 @@ pub(super) async fn enqueue(
         .await;
 
     match outcome.map_err(error::from_store)? {
-        Outcome::Committed(done) => Ok(json(&serde_json::json!({
-            "ok": true,
-            "versionstamp": done.versionstamp.to_string(),
-        }))),
+        Outcome::Committed(done) => Ok(json(&EnqueuedInfo {
+            ok: true,
+            versionstamp: done.versionstamp.to_string(),
+        })),
         Outcome::Conflict { .. } => Err(ApiError::unavailable("the message drew a taken id")),
     }
 }
@@ -269,6 +310,19 @@ fn new_message(asked: &Enqueued<'_>, now: UnixMillis) -> Result<NewMessage, ApiE
 }
 
 /// `POST /queue/{database}/pull`: leases messages, waiting up to `waitMs` for a first one.
+#[utoipa::path(
+    post, path = "/queue/{database}/pull", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+    ),
+    request_body(content = Pulled, content_type = "application/json"),
+    responses(
+        (status = 200, description = "leased messages", body = Messages),
+        (status = 400, description = "the body is wrong"),
+        (status = 401, description = "no valid token"),
+        (status = 403, description = "the token may not write the whole database"),
+    )
+)]
 pub(super) async fn pull(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
@@ -333,6 +387,19 @@ async fn wait(
 }
 
 /// `POST /queue/{database}/ack`: these messages are done.
+#[utoipa::path(
+    post, path = "/queue/{database}/ack", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+    ),
+    request_body(content = Receipts, content_type = "application/json"),
+    responses(
+        (status = 200, description = "which were still leased", body = Done),
+        (status = 400, description = "the body is wrong"),
+        (status = 401, description = "no valid token"),
+        (status = 403, description = "the token may not write the whole database"),
+    )
+)]
 pub(super) async fn ack(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
@@ -345,6 +412,19 @@ pub(super) async fn ack(
 }
 
 /// `POST /queue/{database}/fail`: these messages are to be delivered again, by their schedule.
+#[utoipa::path(
+    post, path = "/queue/{database}/fail", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+    ),
+    request_body(content = Receipts, content_type = "application/json"),
+    responses(
+        (status = 200, description = "which were still leased", body = Done),
+        (status = 400, description = "the body is wrong"),
+        (status = 401, description = "no valid token"),
+        (status = 403, description = "the token may not write the whole database"),
+    )
+)]
 pub(super) async fn fail(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
@@ -357,6 +437,19 @@ pub(super) async fn fail(
 }
 
 /// `POST /queue/{database}/extend`: these leases last `leaseMs` from now.
+#[utoipa::path(
+    post, path = "/queue/{database}/extend", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+    ),
+    request_body(content = Receipts, content_type = "application/json"),
+    responses(
+        (status = 200, description = "which were still leased", body = Done),
+        (status = 400, description = "the body is wrong"),
+        (status = 401, description = "no valid token"),
+        (status = 403, description = "the token may not write the whole database"),
+    )
+)]
 pub(super) async fn extend(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
@@ -446,6 +539,20 @@ impl Finished {
 /// `GET /queue/{database}/stream`: messages as they become due, one a line. At most `max` are out at
 /// once; finishing one lets the next one through. While the connection lasts the leases of its
 /// messages are extended, so a handler may take as long as it needs.
+#[utoipa::path(
+    get, path = "/queue/{database}/stream", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+        ("max" = Option<u32>, Query, description = "most messages at once"),
+        ("leaseMs" = Option<i64>, Query, description = "length of a lease, in milliseconds"),
+    ),
+    responses(
+        (status = 200, description = "messages, one a line, for as long as the client stays", body = String, content_type = "application/x-ndjson"),
+        (status = 400, description = "the body is wrong"),
+        (status = 401, description = "no valid token"),
+        (status = 403, description = "the token may not write the whole database"),
+    )
+)]
 pub(super) async fn stream(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,

@@ -27,6 +27,21 @@ const PING_MS: i64 = 5_000;
 ///
 /// The stream ends when the server shuts down or the data token holds no more; clients then come
 /// back with a newer one.
+#[utoipa::path(
+    post, path = "/kv-connect/{database}/watch", tag = "deno",
+    params(
+        ("database" = String, Path, description = "name of the database"),
+        ("x-denokv-version" = Option<u32>, Header, description = "version of the protocol, 2 or 3"),
+        ("x-denokv-database-id" = Option<String>, Header, description = "id of the database, from version 2 on"),
+        ("x-transaction-domain-id" = Option<String>, Header, description = "the same in version 1"),
+    ),
+    request_body(content = String, content_type = "application/x-protobuf", description = "`Watch` of KV Connect's protocol"),
+    responses(
+        (status = 200, description = "frames of entries, for as long as the client stays", body = String, content_type = "application/octet-stream"),
+        (status = 400, description = "the message is wrong"),
+        (status = 401, description = "no valid data token"),
+    )
+)]
 pub(super) async fn watch(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,

@@ -9,15 +9,56 @@ use axum::routing::any;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use kvasir_auth::oidc::TokenError;
+use utoipa::OpenApi;
 
 use super::layout::{self, Owner};
 use super::{Kopano, cors, documents, error, wire};
 use crate::body;
 use crate::error::ApiError;
+use crate::openapi;
 use crate::request::bearer;
 
 /// Where the original's host daemon tells that it lives. Container health checks ask it.
 pub(super) const HEALTH_CHECK: &str = "/health-check";
+
+/// What the dialect offers.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(get, put, delete))]
+struct Documents;
+
+/// What lies outside of the mount's prefix.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(health_check))]
+struct Health;
+
+/// The description of the routes.
+pub(super) fn describe(shared: &openapi::Shared, base: &str) -> utoipa::openapi::OpenApi {
+    let mut documents = shared.complete(Documents::openapi(), base);
+    for item in documents.paths.paths.values_mut() {
+        let delete = item.delete.as_mut();
+        let not_found = delete.and_then(|delete| delete.responses.responses.get_mut("404"));
+        if let Some(utoipa::openapi::RefOr::T(response)) = not_found {
+            // The one failure without a body, see `error::NOTHING_DELETED`.
+            response.content.clear();
+        }
+    }
+    let outside = openapi::Shared {
+        usual: "",
+        proofs: &[],
+        ..*shared
+    };
+    documents.merge(outside.complete(Health::openapi(), ""));
+    documents
+}
+
+/// `GET /health-check`: the process lives.
+#[utoipa::path(
+    get, path = "/health-check", tag = "kopano",
+    responses((status = 200, description = "it lives"))
+)]
+async fn health_check() -> StatusCode {
+    StatusCode::OK
+}
 
 /// Methods of a document, for `Allow`.
 const METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
@@ -28,7 +69,7 @@ pub(super) fn routes(kopano: &Kopano) -> Router {
         .route(&format!("{base}/{{*path}}"), any(below_base))
         .route(&format!("{base}/"), any(below_base))
         .layer(middleware::from_fn_with_state(kopano.clone(), cors::layer))
-        .route(HEALTH_CHECK, any(|| async { StatusCode::OK }))
+        .route(HEALTH_CHECK, any(health_check))
         .with_state(kopano.clone())
 }
 
@@ -107,6 +148,22 @@ async fn authenticate(kopano: &Kopano, headers: &HeaderMap) -> Result<Owner, Api
 
 /// `GET /kv/user/{key}`: the document in its envelope; `?raw=1` its bytes; `?recurse=1` all
 /// documents below, oldest write first, at most 500.
+#[utoipa::path(
+    get, path = "/api/kvs/v1/kv/user/{key}", tag = "kopano",
+    params(
+        ("key" = String, Path, description = "path of the document; its slashes are sent as they are"),
+        ("raw" = Option<String>, Query, description = "1: the bytes of the document"),
+        ("recurse" = Option<String>, Query, description = "1: all documents below the key"),
+    ),
+    responses(
+        (status = 200, description = "the document in its envelope, an array of them, or its bytes",
+            body = serde_json::Value, content_type = "*/*"),
+        (status = 304, description = "the document has the version of If-None-Match"),
+        (status = 400, description = "the key is none"),
+        (status = 403, description = "no valid access token"),
+        (status = 404, description = "no such document"),
+    )
+)]
 async fn get(
     kopano: &Kopano,
     owner: &Owner,
@@ -143,6 +200,21 @@ async fn get(
 
 /// `PUT /kv/user/{key}`: stores the body as it is. `?batch=1`: stores an array of documents below
 /// the key, all or none.
+#[utoipa::path(
+    put, path = "/api/kvs/v1/kv/user/{key}", tag = "kopano",
+    params(
+        ("key" = String, Path, description = "path of the document; its slashes are sent as they are"),
+        ("batch" = Option<String>, Query, description = "1: the body is an array of documents below the key"),
+    ),
+    request_body(content = String, content_type = "application/octet-stream", description = "the document, of any type, up to 16 KiB"),
+    responses(
+        (status = 200, description = "stored"),
+        (status = 400, description = "the key or the batch is wrong"),
+        (status = 403, description = "no valid access token"),
+        (status = 412, description = "If-Match or If-None-Match does not hold"),
+        (status = 413, description = "the document is too large"),
+    )
+)]
 async fn put(
     kopano: &Kopano,
     owner: &Owner,
@@ -172,6 +244,19 @@ async fn put(
 }
 
 /// `DELETE /kv/user/{key}`: removes exactly this document; 404 without a body if there is none.
+#[utoipa::path(
+    delete, path = "/api/kvs/v1/kv/user/{key}", tag = "kopano",
+    params(
+        ("key" = String, Path, description = "path of the document; its slashes are sent as they are"),
+    ),
+    responses(
+        (status = 200, description = "the document is gone"),
+        (status = 400, description = "the key is none"),
+        (status = 403, description = "no valid access token"),
+        (status = 404, description = "no such document; the body is empty"),
+        (status = 412, description = "If-Match does not hold"),
+    )
+)]
 async fn delete(
     kopano: &Kopano,
     owner: &Owner,

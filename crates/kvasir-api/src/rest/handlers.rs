@@ -20,6 +20,7 @@ use crate::query::Query;
 use crate::request::RequestInfo;
 
 use super::conditions::{self, Conditions};
+use super::description::{Deleted, Put, Stored};
 use super::selection::Selection;
 use super::{Rested, keypath, wire};
 
@@ -146,15 +147,21 @@ impl Head {
         ("watch" = Option<bool>, Query, description = "server-sent events"),
     ),
     responses(
-        (status = 200, description = "the value, the entry, the list or the events", content_type = "application/json"),
+        (status = 200, description = "the value, the entry, the list or the events",
+            content(
+                (serde_json::Value = "application/json"),
+                (String = "application/octet-stream"),
+                (String = "application/x-ndjson"),
+                (String = "text/event-stream"),
+            )),
         (status = 304, description = "the entry has the versionstamp of If-None-Match"),
-        (status = 400, description = "the key or a parameter is wrong", body = crate::problem::Problem<'static>),
-        (status = 401, description = "no valid token", body = crate::problem::Problem<'static>),
-        (status = 403, description = "the token does not allow it", body = crate::problem::Problem<'static>),
-        (status = 404, description = "no such key", body = crate::problem::Problem<'static>),
-        (status = 412, description = "If-Match does not hold", body = crate::problem::Problem<'static>),
-        (status = 429, description = "too many requests", body = crate::problem::Problem<'static>),
-        (status = 503, description = "overloaded or shutting down", body = crate::problem::Problem<'static>),
+        (status = 400, description = "the key or a parameter is wrong"),
+        (status = 401, description = "no valid token"),
+        (status = 403, description = "the token does not allow it"),
+        (status = 404, description = "no such key"),
+        (status = 412, description = "If-Match does not hold"),
+        (status = 429, description = "too many requests"),
+        (status = 503, description = "overloaded or shutting down"),
     )
 )]
 pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {
@@ -181,9 +188,25 @@ pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Respo
     get, path = "/kv", tag = "rest",
     params(
         ("key" = Option<String>, Query, description = "the key as a JSON array of parts"),
+        ("meta" = Option<bool>, Query, description = "answer the entry, not just its value"),
         ("list" = Option<bool>, Query, description = "answer all entries below the key"),
+        ("limit" = Option<u32>, Query, minimum = 1, description = "most entries of a list"),
+        ("cursor" = Option<String>, Query, description = "the X-KV-Cursor of the answer before"),
+        ("reverse" = Option<bool>, Query, description = "from the last entry to the first"),
+        ("values" = Option<bool>, Query, description = "false leaves the values of a list out"),
+        ("watch" = Option<bool>, Query, description = "server-sent events"),
     ),
-    responses((status = 200, description = "as with a keypath", content_type = "application/json"))
+    responses(
+        (status = 200, description = "the value, the entry, the list or the events",
+            content(
+                (serde_json::Value = "application/json"),
+                (String = "application/octet-stream"),
+                (String = "application/x-ndjson"),
+                (String = "text/event-stream"),
+            )),
+        (status = 304, description = "the entry has the versionstamp of If-None-Match"),
+        (status = 404, description = "no such key"),
+    )
 )]
 #[expect(dead_code, reason = "documents the other path of the same handler")]
 async fn get_typed() {}
@@ -240,13 +263,13 @@ async fn get_entry(
 #[utoipa::path(
     put, path = "/kv/{keypath}", tag = "rest",
     params(("keypath" = String, Path, description = "segments separated by dots")),
-    request_body(content = serde_json::Value, content_type = "application/json"),
+    request_body = Put,
     responses(
-        (status = 200, description = "stored", content_type = "application/json"),
-        (status = 400, description = "the key or the body is wrong", body = crate::problem::Problem<'static>),
-        (status = 412, description = "If-Match or If-None-Match does not hold", body = crate::problem::Problem<'static>),
-        (status = 413, description = "the value is too large", body = crate::problem::Problem<'static>),
-        (status = 415, description = "the body is not JSON", body = crate::problem::Problem<'static>),
+        (status = 200, description = "stored", body = Stored),
+        (status = 400, description = "the key or the body is wrong"),
+        (status = 412, description = "If-Match or If-None-Match does not hold"),
+        (status = 413, description = "the value is too large"),
+        (status = 415, description = "the body is not JSON"),
     )
 )]
 pub(super) async fn put(
@@ -299,8 +322,8 @@ async fn put_entry(
 #[utoipa::path(
     put, path = "/kv", tag = "rest",
     params(("key" = String, Query, description = "the key as a JSON array of parts")),
-    request_body(content = serde_json::Value, content_type = "application/json"),
-    responses((status = 200, description = "stored", content_type = "application/json"))
+    request_body = Put,
+    responses((status = 200, description = "stored", body = Stored))
 )]
 #[expect(dead_code, reason = "documents the other path of the same handler")]
 async fn put_typed() {}
@@ -315,9 +338,9 @@ async fn put_typed() {}
         ("list" = Option<bool>, Query, description = "delete all entries below the keypath"),
     ),
     responses(
-        (status = 200, description = "it is not there any more", content_type = "application/json"),
-        (status = 400, description = "the key is wrong", body = crate::problem::Problem<'static>),
-        (status = 412, description = "If-Match does not hold", body = crate::problem::Problem<'static>),
+        (status = 200, description = "it is not there any more", body = Deleted),
+        (status = 400, description = "the key is wrong"),
+        (status = 412, description = "If-Match does not hold"),
     )
 )]
 pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {
@@ -353,8 +376,12 @@ pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Re
 /// `DELETE /kv?key=<json>`: as [`delete`], with the key as a JSON array of parts.
 #[utoipa::path(
     delete, path = "/kv", tag = "rest",
-    params(("key" = Option<String>, Query, description = "the key as a JSON array of parts")),
-    responses((status = 200, description = "as with a keypath", content_type = "application/json"))
+    params(
+        ("key" = Option<String>, Query, description = "the key as a JSON array of parts"),
+        ("list" = Option<bool>, Query, description = "delete all entries below the key"),
+        ("all" = Option<bool>, Query, description = "with list, without key: the whole database"),
+    ),
+    responses((status = 200, description = "it is not there any more", body = Deleted))
 )]
 #[expect(dead_code, reason = "documents the other path of the same handler")]
 async fn delete_typed() {}

@@ -20,6 +20,48 @@ const PING_MAX: Duration = Duration::from_secs(1);
 /// The media type of the text form of metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What the three routes are, for `/_/openapi.json`.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(describe_health, describe_ready, describe_metrics))]
+struct Description;
+
+/// The description of the routes; without metrics there is one less.
+pub fn openapi(has_metrics: bool) -> utoipa::openapi::OpenApi {
+    let shared = kvasir_api::openapi::Shared {
+        dialect: "probes",
+        usual: "",
+        failure_type: "text/plain",
+        failure: None,
+        proofs: &[],
+    };
+    let mut described = shared.complete(<Description as utoipa::OpenApi>::openapi(), "");
+    if !has_metrics {
+        described.paths.paths.remove("/metrics");
+    }
+    described
+}
+
+/// `GET /healthz`: this process works.
+#[utoipa::path(get, path = "/healthz",
+    responses((status = 200, description = "it works", body = String, content_type = "text/plain")))]
+#[expect(dead_code, reason = "documents a route of `Probes`")]
+fn describe_health() {}
+
+/// `GET /readyz`: the store is open, reachable and takes writes.
+#[utoipa::path(get, path = "/readyz",
+    responses(
+        (status = 200, description = "ready", body = String, content_type = "text/plain"),
+        (status = 503, description = "not ready, and why", body = String, content_type = "text/plain"),
+    ))]
+#[expect(dead_code, reason = "documents a route of `Probes`")]
+fn describe_ready() {}
+
+/// `GET /metrics`: counters in Prometheus' text form.
+#[utoipa::path(get, path = "/metrics",
+    responses((status = 200, description = "the metrics", body = String, content_type = "application/openmetrics-text")))]
+#[expect(dead_code, reason = "documents a route of `Probes`")]
+fn describe_metrics() {}
+
 /// Answers the three routes.
 pub struct Probes {
     readiness: Readiness,

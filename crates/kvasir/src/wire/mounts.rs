@@ -156,6 +156,7 @@ fn dialect(
         )),
         "admin" => {
             let admin = admin::Admin::new(ctx, shared.passwords.clone());
+            let admin = admin.serving(shared.document.clone());
             match config.metrics.enabled {
                 true => Arc::new(admin.with_series(shared.series.clone())),
                 false => Arc::new(admin),

@@ -16,17 +16,21 @@ use crate::error::ApiError;
 pub const TEXT_BYTES_MAX: usize = 1024;
 
 /// What is told about a namespace.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksInfo)]
 #[serde(rename_all = "camelCase")]
-struct Info<'a> {
+pub(in super::super) struct Info<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     status: Option<&'static str>,
     uuid: &'a str,
     name: Option<&'a str>,
+    #[schema(value_type = String)]
     access_type: AccessType,
     has_password: bool,
     /// Only for who may write.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     read_only_link: Option<&'a str>,
 }
 
@@ -44,12 +48,30 @@ impl<'a> Info<'a> {
 }
 
 /// `GET /:namespace/_info`.
+#[utoipa::path(
+    get, path = "/classworks/{namespace}/_info", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    responses(
+        (status = 200, description = "the settings", body = Info),
+    )
+)]
 pub(super) async fn info(call: &Call<'_>) -> Result<Response, ApiError> {
     let opened = call.open(Right::Read).await?;
     Ok(wire::json(&Info::of(call, &opened.device)))
 }
 
 /// `GET /:namespace/_check`: the same with a status, open without the password.
+#[utoipa::path(
+    get, path = "/classworks/{namespace}/_check", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    responses(
+        (status = 200, description = "the settings", body = Info),
+    )
+)]
 pub(super) async fn check(call: &Call<'_>) -> Result<Response, ApiError> {
     let opened = call.resolve().await?;
     Ok(wire::json(&Info {
@@ -58,9 +80,10 @@ pub(super) async fn check(call: &Call<'_>) -> Result<Response, ApiError> {
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = ClassworksNewInfo)]
 #[serde(rename_all = "camelCase")]
-struct NewInfo {
+pub(in super::super) struct NewInfo {
     name: Option<String>,
     access_type: Option<String>,
     read_only_link: Option<bool>,
@@ -68,6 +91,16 @@ struct NewInfo {
 
 /// `PUT /:namespace/_info`. What is missing or empty stays as it is. The app repeats this request until
 /// it sees its name, so the next `GET` has to show it.
+#[utoipa::path(
+    put, path = "/classworks/{namespace}/_info", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    request_body(content = NewInfo, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the settings as they are now", body = serde_json::Value),
+    )
+)]
 pub(super) async fn set_info(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
     let opened = call.open(Right::Write).await?;
     let new: NewInfo = call.settings(body).await?;
@@ -130,15 +163,26 @@ fn check_text(what: &str, text: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksHint)]
 #[serde(rename_all = "camelCase")]
-struct Hint<'a> {
+pub(in super::super) struct Hint<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     message: Option<&'static str>,
     password_hint: Option<&'a str>,
 }
 
 /// `GET /:namespace/_hint`: open to everybody, since it is for who forgot the password.
+#[utoipa::path(
+    get, path = "/classworks/{namespace}/_hint", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    responses(
+        (status = 200, description = "the hint", body = Hint),
+    )
+)]
 pub(super) async fn hint(call: &Call<'_>) -> Result<Response, ApiError> {
     let opened = call.resolve().await?;
     let hint = opened.device.password_hint.as_deref();
@@ -148,12 +192,23 @@ pub(super) async fn hint(call: &Call<'_>) -> Result<Response, ApiError> {
     }))
 }
 
-#[derive(Deserialize)]
-struct NewHint {
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = ClassworksNewHint)]
+pub(in super::super) struct NewHint {
     hint: Option<String>,
 }
 
 /// `PUT /:namespace/_hint`: sets the hint, or removes it with `null`.
+#[utoipa::path(
+    put, path = "/classworks/{namespace}/_hint", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    request_body(content = NewHint, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the hint as it is now", body = Hint),
+    )
+)]
 pub(super) async fn set_hint(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
     let opened = call.open(Right::Write).await?;
     let NewHint { hint } = call.settings(body).await?;
@@ -171,20 +226,33 @@ pub(super) async fn set_hint(call: &Call<'_>, body: Body) -> Result<Response, Ap
     }))
 }
 
-#[derive(Serialize)]
-struct Done {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksDone)]
+pub(in super::super) struct Done {
     message: &'static str,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = ClassworksNewPassword)]
 #[serde(rename_all = "camelCase")]
-struct NewPassword {
+pub(in super::super) struct NewPassword {
     password: Option<serde_json::Value>,
     old_password: Option<String>,
 }
 
 /// `POST /:namespace/_password`: sets or changes the password. Needs the right to write and, if there
 /// is a password, the old one in the body as well.
+#[utoipa::path(
+    post, path = "/classworks/{namespace}/_password", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    request_body(content = NewPassword, content_type = "application/json"),
+    responses(
+        (status = 200, description = "set", body = Done),
+        (status = 401, description = "the old password is wrong"),
+    )
+)]
 pub(super) async fn set_password(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
     let opened = call.open(Right::Write).await?;
     let new: NewPassword = call.settings(body).await?;
@@ -220,6 +288,16 @@ async fn check_old(call: &Call<'_>, opened: &Opened, old: &str) -> Result<(), Ap
 }
 
 /// `DELETE /:namespace/_password`: needs the present one in the header.
+#[utoipa::path(
+    delete, path = "/classworks/{namespace}/_password", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    responses(
+        (status = 200, description = "removed", body = Done),
+        (status = 401, description = "the password is wrong"),
+    )
+)]
 pub(super) async fn remove_password(call: &Call<'_>) -> Result<Response, ApiError> {
     let opened = call.resolve().await?;
     if opened.is_link {
@@ -241,6 +319,7 @@ async fn replace_password(
     call: &Call<'_>,
     opened: &Opened,
     hash: Option<String>,
+    #[schema(value_type = String)]
     access_type: AccessType,
 ) -> Result<(), ApiError> {
     let change = call.app.devices.change(&opened.owner, |device, _| {
@@ -254,12 +333,24 @@ async fn replace_password(
     change.await.map(|_| ())
 }
 
-#[derive(Deserialize)]
-struct ShownPassword {
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = ClassworksShownPassword)]
+pub(in super::super) struct ShownPassword {
     password: Option<String>,
 }
 
 /// `POST /:namespace/_checkpassword`: whether the password in the body is the right one.
+#[utoipa::path(
+    post, path = "/classworks/{namespace}/_checkpassword", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    request_body(content = ShownPassword, content_type = "application/json"),
+    responses(
+        (status = 200, description = "it is the password", body = Info),
+        (status = 401, description = "it is not"),
+    )
+)]
 pub(super) async fn check_password(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
     let opened = call.resolve().await?;
     if opened.is_link {

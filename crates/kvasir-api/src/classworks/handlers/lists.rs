@@ -18,6 +18,20 @@ use crate::error::ApiError;
 const DELETE_KEYS_MAX: usize = 50_000;
 
 /// `GET /:namespace`: keys with what is known about them, without values.
+#[utoipa::path(
+    get, path = "/classworks/{namespace}", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+        ("sortBy" = Option<String>, Query, description = "key, createdAt, updatedAt or creatorIp"),
+        ("sortDir" = Option<String>, Query, description = "asc or desc"),
+        ("limit" = Option<u32>, Query, description = "most keys"),
+        ("skip" = Option<u64>, Query, description = "keys to leave out"),
+    ),
+    responses(
+        (status = 200, description = "keys with what is known about them; events, if that is asked for",
+            content((ItemList = "application/json"), (String = "text/event-stream"))),
+    )
+)]
 pub(super) async fn items(call: &Call<'_>) -> Result<Response, ApiError> {
     let encoded = wire::encode_component(call.namespace);
     let path = format!("{}/{encoded}", call.base);
@@ -37,6 +51,19 @@ pub(super) async fn items(call: &Call<'_>) -> Result<Response, ApiError> {
 }
 
 /// `GET /:namespace/_keys`: the same, just the names.
+#[utoipa::path(
+    get, path = "/classworks/{namespace}/_keys", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+        ("sortBy" = Option<String>, Query, description = "key, createdAt, updatedAt or creatorIp"),
+        ("sortDir" = Option<String>, Query, description = "asc or desc"),
+        ("limit" = Option<u32>, Query, description = "most keys"),
+        ("skip" = Option<u64>, Query, description = "keys to leave out"),
+    ),
+    responses(
+        (status = 200, description = "names of keys", body = KeyList),
+    )
+)]
 pub(super) async fn keys(call: &Call<'_>) -> Result<Response, ApiError> {
     let encoded = wire::encode_component(call.namespace);
     let path = format!("{}/{encoded}/_keys", call.base);
@@ -97,6 +124,16 @@ async fn list(
 }
 
 /// `DELETE /:namespace`: all keys. The settings stay, so that a password still guards the name.
+#[utoipa::path(
+    delete, path = "/classworks/{namespace}", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    responses(
+        (status = 204, description = "all keys are gone"),
+        (status = 404, description = "there were none"),
+    )
+)]
 pub(super) async fn delete_all(call: &Call<'_>) -> Result<Response, ApiError> {
     let opened = call.open(Right::Write).await?;
 

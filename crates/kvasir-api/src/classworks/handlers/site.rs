@@ -32,6 +32,13 @@ impl Default for SiteInfo {
 }
 
 /// `GET /`: title and text of the site, as text. Read on every request, so changes show at once.
+#[utoipa::path(
+    get, path = "/classworks/", tag = "classworks",
+    security(()),
+    responses(
+        (status = 200, description = "a page for people", body = String, content_type = "text/html"),
+    )
+)]
 pub(super) async fn page(call: &Call<'_>) -> Result<Response, ApiError> {
     let stored = call.app.ctx.system.get(&layout::site_key(INFO_KEY)).await?;
     // Administrators may store any JSON there; what is no text is shown as if it were missing.
@@ -77,14 +84,22 @@ fn escaped(text: &str) -> String {
     out
 }
 
-#[derive(Serialize)]
-struct Running {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksRunning)]
+pub(in super::super) struct Running {
     status: &'static str,
     message: &'static str,
     time: i64,
 }
 
 /// `GET /check`: the app's connection test.
+#[utoipa::path(
+    get, path = "/classworks/check", tag = "classworks",
+    security(()),
+    responses(
+        (status = 200, description = "the API runs", body = Running),
+    )
+)]
 pub(super) fn check(call: &Call<'_>) -> Response {
     wire::json(&Running {
         status: "success",
@@ -93,12 +108,19 @@ pub(super) fn check(call: &Call<'_>) -> Response {
     })
 }
 
-#[derive(Serialize)]
-struct NewNamespace {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksNewNamespace)]
+pub(in super::super) struct NewNamespace {
     namespace: uuid::Uuid,
 }
 
 /// `GET /uuid`: a name that nobody else has.
+#[utoipa::path(
+    get, path = "/classworks/uuid", tag = "classworks",
+    responses(
+        (status = 200, description = "a name that nobody else has", body = NewNamespace),
+    )
+)]
 pub(super) fn new_namespace() -> Response {
     wire::json(&NewNamespace {
         namespace: uuid::Uuid::new_v4(),

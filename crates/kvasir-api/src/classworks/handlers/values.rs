@@ -25,6 +25,18 @@ async fn find(call: &Call<'_>, opened: &Opened, key: &str) -> Result<Entry, ApiE
 }
 
 /// `GET /:namespace/:key`: the bare value.
+#[utoipa::path(
+    get, path = "/classworks/{namespace}/{key}", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+        ("key" = String, Path, description = "the key"),
+    ),
+    responses(
+        (status = 200, description = "the value", body = serde_json::Value),
+        (status = 304, description = "the value has the version of If-None-Match"),
+        (status = 404, description = "no such key"),
+    )
+)]
 pub(super) async fn get(call: &Call<'_>, key: &str) -> Result<Response, ApiError> {
     let opened = call.open(Right::Read).await?;
     let entry = find(call, &opened, key).await?;
@@ -41,6 +53,17 @@ pub(super) async fn get(call: &Call<'_>, key: &str) -> Result<Response, ApiError
 }
 
 /// `GET /:namespace/:key/metadata`: who wrote the key last, and when it was made and written.
+#[utoipa::path(
+    get, path = "/classworks/{namespace}/{key}/metadata", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+        ("key" = String, Path, description = "the key"),
+    ),
+    responses(
+        (status = 200, description = "what is known about the key", body = Item),
+        (status = 404, description = "no such key"),
+    )
+)]
 pub(super) async fn metadata(call: &Call<'_>, key: &str) -> Result<Response, ApiError> {
     let opened = call.open(Right::Read).await?;
     let entry = find(call, &opened, key).await?;
@@ -53,6 +76,17 @@ pub(super) async fn metadata(call: &Call<'_>, key: &str) -> Result<Response, Api
 }
 
 /// `POST /:namespace/:key`: creates or replaces. 200 in both cases.
+#[utoipa::path(
+    post, path = "/classworks/{namespace}/{key}", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+        ("key" = String, Path, description = "the key"),
+    ),
+    request_body(content = serde_json::Value, content_type = "application/json"),
+    responses(
+        (status = 200, description = "written", body = Written),
+    )
+)]
 pub(super) async fn post(call: &Call<'_>, key: &str, body: Body) -> Result<Response, ApiError> {
     let opened = call.open(Right::Write).await?;
     let body = call.body(body, call.app.value_bytes_max()).await?;
@@ -74,6 +108,17 @@ pub(super) async fn post(call: &Call<'_>, key: &str, body: Body) -> Result<Respo
 }
 
 /// `DELETE /:namespace/:key`.
+#[utoipa::path(
+    delete, path = "/classworks/{namespace}/{key}", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+        ("key" = String, Path, description = "the key"),
+    ),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 404, description = "no such key"),
+    )
+)]
 pub(super) async fn delete(call: &Call<'_>, key: &str) -> Result<Response, ApiError> {
     let opened = call.open(Right::Write).await?;
 
@@ -87,8 +132,9 @@ pub(super) async fn delete(call: &Call<'_>, key: &str) -> Result<Response, ApiEr
 }
 
 /// The answer of `POST /:namespace/_batchimport`.
-#[derive(Serialize)]
-struct Imported<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksImported)]
+pub(in super::super) struct Imported<'a> {
     namespace: &'a str,
     total: usize,
     successful: usize,
@@ -98,20 +144,32 @@ struct Imported<'a> {
     errors: Vec<FailedKey<'a>>,
 }
 
-#[derive(Serialize)]
-struct ImportedKey<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksImportedKey)]
+pub(in super::super) struct ImportedKey<'a> {
     key: &'a str,
     created: bool,
 }
 
-#[derive(Serialize)]
-struct FailedKey<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = ClassworksFailedKey)]
+pub(in super::super) struct FailedKey<'a> {
     key: &'a str,
     error: String,
 }
 
 /// `POST /:namespace/_batchimport`: all good keys of an object, in one commit. Bad ones are named in
 /// the answer.
+#[utoipa::path(
+    post, path = "/classworks/{namespace}/_batchimport", tag = "classworks",
+    params(
+        ("namespace" = String, Path, description = "the namespace, usually a UUID"),
+    ),
+    request_body(content = std::collections::BTreeMap<String, serde_json::Value>, content_type = "application/json"),
+    responses(
+        (status = 200, description = "which keys were written, and which not", body = Imported),
+    )
+)]
 pub(super) async fn import(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
     let opened = call.open(Right::Write).await?;
     let body = call.body(body, call.app.settings.batch_bytes_max).await?;

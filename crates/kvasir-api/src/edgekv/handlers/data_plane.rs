@@ -22,6 +22,20 @@ pub(in crate::edgekv) const AUTH_REFERENCE: HeaderName =
     HeaderName::from_static("x-akamai-edgedb-auth-ref");
 
 /// `GET .../items/{item}`: the value, byte for byte.
+#[utoipa::path(
+    get, path = "/{network}/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    security(("edgekv" = [])),
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    responses(
+        (status = 200, description = "the value", body = String, content_type = "text/plain"),
+    )
+)]
 pub(in crate::edgekv) async fn read(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -34,6 +48,21 @@ pub(in crate::edgekv) async fn read(
 }
 
 /// `PUT .../items/{item}`: 200 only, the library takes every other success for a failure.
+#[utoipa::path(
+    put, path = "/{network}/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    security(("edgekv" = [])),
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    request_body(content = String, content_type = "text/plain", description = "the value, text or JSON"),
+    responses(
+        (status = 200, description = "a sentence", body = String, content_type = "text/plain"),
+    )
+)]
 pub(in crate::edgekv) async fn write(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -47,6 +76,20 @@ pub(in crate::edgekv) async fn write(
 }
 
 /// `DELETE .../items/{item}`: 200, also if there was nothing.
+#[utoipa::path(
+    delete, path = "/{network}/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    security(("edgekv" = [])),
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    responses(
+        (status = 200, description = "a sentence", body = String, content_type = "text/plain"),
+    )
+)]
 pub(in crate::edgekv) async fn delete(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -57,6 +100,58 @@ pub(in crate::edgekv) async fn delete(
     let realm = admit(&database, &headers, &path, &query, Permission::Delete).await?;
     delete_in(&database, &path, &realm).await
 }
+
+/// As [`read`], on the network that the settings name.
+#[utoipa::path(
+    get, path = "/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    security(("edgekv" = [])),
+    params(
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    responses(
+        (status = 200, description = "the value", body = String, content_type = "text/plain"),
+    )
+)]
+#[expect(dead_code, reason = "documents the other path of the same handler")]
+pub(in crate::edgekv) async fn read_of_default() {}
+
+/// As [`write`], on the network that the settings name.
+#[utoipa::path(
+    put, path = "/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    security(("edgekv" = [])),
+    params(
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    request_body(content = String, content_type = "text/plain", description = "the value, text or JSON"),
+    responses(
+        (status = 200, description = "a sentence", body = String, content_type = "text/plain"),
+    )
+)]
+#[expect(dead_code, reason = "documents the other path of the same handler")]
+pub(in crate::edgekv) async fn write_of_default() {}
+
+/// As [`delete`], on the network that the settings name.
+#[utoipa::path(
+    delete, path = "/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    security(("edgekv" = [])),
+    params(
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    responses(
+        (status = 200, description = "a sentence", body = String, content_type = "text/plain"),
+    )
+)]
+#[expect(dead_code, reason = "documents the other path of the same handler")]
+pub(in crate::edgekv) async fn delete_of_default() {}
 
 /// The realm of a request whose token allows it.
 async fn admit(

@@ -18,6 +18,13 @@ use crate::error::ApiError;
 
 /// `PUT /initialize`: 201, the first time and every later time: clients call it before each create and
 /// take nothing else for success.
+#[utoipa::path(
+    put, path = "/edgekv/v1/initialize", tag = "edgekv",
+    request_body(content = DatabaseBody, content_type = "application/json"),
+    responses(
+        (status = 201, description = "the database is there", body = StatusView),
+    )
+)]
 pub(in crate::edgekv) async fn initialize(
     State(database): State<Database>,
     headers: HeaderMap,
@@ -30,6 +37,13 @@ pub(in crate::edgekv) async fn initialize(
 }
 
 /// `GET /initialize`: 404 with the same object before initialisation.
+#[utoipa::path(
+    get, path = "/edgekv/v1/initialize", tag = "edgekv",
+    responses(
+        (status = 200, description = "the database", body = StatusView),
+        (status = 404, description = "it is not initialized", body = StatusView),
+    )
+)]
 pub(in crate::edgekv) async fn status(
     State(database): State<Database>,
 ) -> Result<Response, ApiError> {
@@ -47,6 +61,13 @@ async fn status_answer(database: &Database, found: StatusCode) -> Result<Respons
 }
 
 /// `PUT /auth/database`: the policy of namespaces that are created from now on.
+#[utoipa::path(
+    put, path = "/edgekv/v1/auth/database", tag = "edgekv",
+    request_body(content = DatabaseBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the database", body = StatusView),
+    )
+)]
 pub(in crate::edgekv) async fn set_policy(
     State(database): State<Database>,
     headers: HeaderMap,
@@ -61,6 +82,16 @@ pub(in crate::edgekv) async fn set_policy(
 
 /// `PUT /auth/namespaces/{namespace}`: moves a namespace to another permission group, on every network
 /// that has it.
+#[utoipa::path(
+    put, path = "/edgekv/v1/auth/namespaces/{namespace}", tag = "edgekv",
+    params(
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    request_body(content = ReauthorizeBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "what it is now", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn reauthorize(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -84,6 +115,12 @@ pub(in crate::edgekv) async fn reauthorize(
 }
 
 /// `GET /auth/groups`: the permission groups, which are 0 and whatever namespaces were given.
+#[utoipa::path(
+    get, path = "/edgekv/v1/auth/groups", tag = "edgekv",
+    responses(
+        (status = 200, description = "the permission groups", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn groups(
     State(database): State<Database>,
 ) -> Result<Response, ApiError> {
@@ -99,6 +136,15 @@ pub(in crate::edgekv) struct GroupIdPath {
 }
 
 /// `GET /auth/groups/{id}`: one of them.
+#[utoipa::path(
+    get, path = "/edgekv/v1/auth/groups/{id}", tag = "edgekv",
+    params(
+        ("id" = u64, Path, description = "id of the group"),
+    ),
+    responses(
+        (status = 200, description = "the permission group", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn one_group(
     State(database): State<Database>,
     Named(path): Named<GroupIdPath>,

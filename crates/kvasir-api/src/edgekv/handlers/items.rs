@@ -13,6 +13,19 @@ use crate::edgekv::wire::{self, Query, read_item};
 use crate::error::ApiError;
 
 /// `GET .../items/{item}`: the value, byte for byte.
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    responses(
+        (status = 200, description = "the value", body = String, content_type = "text/plain"),
+    )
+)]
 pub(in crate::edgekv) async fn read(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -25,6 +38,20 @@ pub(in crate::edgekv) async fn read(
 }
 
 /// `PUT .../items/{item}`: 200 with a sentence, for a new item as well.
+#[utoipa::path(
+    put, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    request_body(content = String, content_type = "text/plain", description = "the value, text or JSON"),
+    responses(
+        (status = 200, description = "a sentence", body = String, content_type = "text/plain"),
+    )
+)]
 pub(in crate::edgekv) async fn write(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -38,6 +65,19 @@ pub(in crate::edgekv) async fn write(
 }
 
 /// `DELETE .../items/{item}`: 200 with a sentence, also if there was nothing.
+#[utoipa::path(
+    delete, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("item" = String, Path, description = "name of the item"),
+        ("sandboxId" = Option<String>, Query, description = "a sandbox of the staging network"),
+    ),
+    responses(
+        (status = 200, description = "a sentence", body = String, content_type = "text/plain"),
+    )
+)]
 pub(in crate::edgekv) async fn delete(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,

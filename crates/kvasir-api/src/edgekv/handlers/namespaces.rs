@@ -26,6 +26,16 @@ pub(in crate::edgekv) struct NetworkPath {
 }
 
 /// `GET /networks/{network}/namespaces[?details=on]`: by name, with their members on request.
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("details" = Option<String>, Query, description = "`on`: with all members"),
+    ),
+    responses(
+        (status = 200, description = "the namespaces", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn list(
     State(database): State<Database>,
     Named(path): Named<NetworkPath>,
@@ -51,6 +61,16 @@ fn view(found: &Namespace) -> NamespaceView<'_> {
 }
 
 /// `POST /networks/{network}/namespaces`: 200 with the namespace.
+#[utoipa::path(
+    post, path = "/edgekv/v1/networks/{network}/namespaces", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+    ),
+    request_body(content = NamespaceBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the namespace", body = NamespaceView),
+    )
+)]
 pub(in crate::edgekv) async fn create(
     State(database): State<Database>,
     Named(path): Named<NetworkPath>,
@@ -65,6 +85,16 @@ pub(in crate::edgekv) async fn create(
 }
 
 /// `GET /networks/{network}/namespaces/{namespace}`
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    responses(
+        (status = 200, description = "the namespace", body = NamespaceView),
+    )
+)]
 pub(in crate::edgekv) async fn read(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -75,6 +105,17 @@ pub(in crate::edgekv) async fn read(
 }
 
 /// `PUT /networks/{network}/namespaces/{namespace}`: another retention, from the next write on.
+#[utoipa::path(
+    put, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    request_body(content = NamespaceBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the namespace as it is now", body = NamespaceView),
+    )
+)]
 pub(in crate::edgekv) async fn update(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -91,6 +132,18 @@ pub(in crate::edgekv) async fn update(
 }
 
 /// `DELETE /networks/{network}/namespaces/{namespace}[?sync=true]`: at once, or after a delay.
+#[utoipa::path(
+    delete, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("sync" = Option<bool>, Query, description = "at once"),
+    ),
+    responses(
+        (status = 200, description = "it is gone", body = serde_json::Value),
+        (status = 202, description = "it will go", body = ScheduleView),
+    )
+)]
 pub(in crate::edgekv) async fn delete(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -161,6 +214,16 @@ fn nothing_scheduled(namespace: &str) -> ApiError {
 }
 
 /// `GET .../status/scheduled-delete`: when the namespace ends.
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/status/scheduled-delete", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    responses(
+        (status = 200, description = "when it goes", body = ScheduleView),
+    )
+)]
 pub(in crate::edgekv) async fn schedule(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -173,6 +236,17 @@ pub(in crate::edgekv) async fn schedule(
 }
 
 /// `PUT .../status/scheduled-delete`: another time.
+#[utoipa::path(
+    put, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/status/scheduled-delete", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    request_body(content = ScheduleBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "when it goes now", body = ScheduleView),
+    )
+)]
 pub(in crate::edgekv) async fn reschedule(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -199,6 +273,16 @@ pub(in crate::edgekv) async fn reschedule(
 }
 
 /// `DELETE .../status/scheduled-delete`: 204, the namespace stays. Not in the last five minutes.
+#[utoipa::path(
+    delete, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/status/scheduled-delete", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    responses(
+        (status = 204, description = "it stays"),
+    )
+)]
 pub(in crate::edgekv) async fn cancel(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -222,6 +306,17 @@ pub(in crate::edgekv) async fn cancel(
 }
 
 /// `GET .../groups[?maxGroups=n]`: the names of all groups.
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("maxGroups" = Option<u32>, Query, description = "most groups"),
+    ),
+    responses(
+        (status = 200, description = "names of groups", body = Vec<String>),
+    )
+)]
 pub(in crate::edgekv) async fn groups(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -240,6 +335,19 @@ pub(in crate::edgekv) async fn groups(
 
 /// `GET .../groups/{group}[?maxItems=n][&after=key]`: the first 100 keys. `after` is ours: it makes the
 /// others reachable.
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+        ("maxItems" = Option<u32>, Query, description = "most items"),
+        ("after" = Option<String>, Query, description = "go on behind this one; not in the original"),
+    ),
+    responses(
+        (status = 200, description = "names of items", body = Vec<String>),
+    )
+)]
 pub(in crate::edgekv) async fn keys(
     State(database): State<Database>,
     Named(path): Named<NamedPath>,
@@ -263,6 +371,16 @@ pub(in crate::edgekv) async fn keys(
 }
 
 /// Operations that are known and not built: 501.
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/download", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    responses(
+        (status = 501, description = "not built"),
+    )
+)]
 pub(in crate::edgekv) async fn not_built() -> ApiError {
     error::not_built()
 }

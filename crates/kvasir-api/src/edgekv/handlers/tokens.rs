@@ -24,6 +24,13 @@ pub(in crate::edgekv) struct TokenPath {
 }
 
 /// `POST /tokens`: with an expiry a token by value, without one a token by reference.
+#[utoipa::path(
+    post, path = "/edgekv/v1/tokens", tag = "edgekv",
+    request_body(content = TokenBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "the token", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn create(
     State(database): State<Database>,
     headers: HeaderMap,
@@ -35,6 +42,15 @@ pub(in crate::edgekv) async fn create(
 }
 
 /// `GET /tokens/{name}`: what creating it answered.
+#[utoipa::path(
+    get, path = "/edgekv/v1/tokens/{name}", tag = "edgekv",
+    params(
+        ("name" = String, Path, description = "name of the token"),
+    ),
+    responses(
+        (status = 200, description = "the token", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn read(
     State(database): State<Database>,
     Named(path): Named<TokenPath>,
@@ -45,6 +61,15 @@ pub(in crate::edgekv) async fn read(
 }
 
 /// `POST /tokens/{name}/refresh`: the same token by reference with a new date of refresh.
+#[utoipa::path(
+    post, path = "/edgekv/v1/tokens/{name}/refresh", tag = "edgekv",
+    params(
+        ("name" = String, Path, description = "name of the token"),
+    ),
+    responses(
+        (status = 200, description = "the token", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn refresh(
     State(database): State<Database>,
     Named(path): Named<TokenPath>,
@@ -63,6 +88,15 @@ async fn answer(database: &Database, token: &TokenRecord) -> Result<Response, Ap
 }
 
 /// `GET /tokens[?includeExpired=true]`: by name, never with a value.
+#[utoipa::path(
+    get, path = "/edgekv/v1/tokens", tag = "edgekv",
+    params(
+        ("includeExpired" = Option<bool>, Query, description = "also those that ended"),
+    ),
+    responses(
+        (status = 200, description = "the tokens, without their values", body = serde_json::Value),
+    )
+)]
 pub(in crate::edgekv) async fn list(
     State(database): State<Database>,
     uri: Uri,
@@ -87,6 +121,15 @@ pub(in crate::edgekv) async fn list(
 }
 
 /// `DELETE /tokens/{name}`: ends it for ever.
+#[utoipa::path(
+    delete, path = "/edgekv/v1/tokens/{name}", tag = "edgekv",
+    params(
+        ("name" = String, Path, description = "name of the token"),
+    ),
+    responses(
+        (status = 200, description = "it is over", body = RevokedView),
+    )
+)]
 pub(in crate::edgekv) async fn revoke(
     State(database): State<Database>,
     Named(path): Named<TokenPath>,

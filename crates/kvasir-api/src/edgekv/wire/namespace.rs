@@ -20,12 +20,16 @@ pub(in crate::edgekv) const RETENTION_SECONDS_MAX: u64 = 315_360_000;
 pub(in crate::edgekv) const GEO_LOCATION_DEFAULT: &str = "US";
 
 /// `POST .../namespaces` and `PUT .../namespaces/{namespace}`, unchecked.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::edgekv) struct NamespaceBody {
+    #[schema(value_type = Option<String>)]
     namespace: Option<Value>,
+    #[schema(value_type = Option<u64>)]
     retention_in_seconds: Option<Value>,
+    #[schema(value_type = Option<String>)]
     geo_location: Option<Value>,
+    #[schema(value_type = Option<u64>)]
     group_id: Option<Value>,
     data_access_policy: Option<Value>,
 }
@@ -123,9 +127,10 @@ fn policy_flag(policy: &Value, name: &str) -> Result<Option<bool>, ApiError> {
 }
 
 /// `PUT /auth/namespaces/{namespace}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 pub(in crate::edgekv) struct ReauthorizeBody {
     #[serde(rename = "groupId")]
+    #[schema(value_type = u64)]
     group_id: Option<Value>,
 }
 
@@ -140,7 +145,7 @@ impl ReauthorizeBody {
 
 /// Who may read a database's data, as `PUT /initialize` and `PUT /auth/database` give it. Kept and
 /// answered; nothing here is restricted by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::edgekv) struct DatabasePolicy {
     pub(in crate::edgekv) allow_namespace_policy_override: bool,
@@ -148,9 +153,10 @@ pub(in crate::edgekv) struct DatabasePolicy {
 }
 
 /// The body around a [`DatabasePolicy`], unchecked.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::edgekv) struct DatabaseBody {
+    #[schema(value_type = Option<DatabasePolicy>)]
     data_access_policy: Option<Value>,
 }
 
@@ -171,9 +177,10 @@ impl DatabaseBody {
 }
 
 /// `{"scheduledDeleteTime":...}`, as an answer and as the body of `PUT .../scheduled-delete`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::edgekv) struct ScheduleBody {
+    #[schema(value_type = Option<String>)]
     scheduled_delete_time: Option<Value>,
 }
 
@@ -191,26 +198,28 @@ impl ScheduleBody {
 }
 
 /// An answered schedule.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::edgekv) struct ScheduleView {
     pub(in crate::edgekv) scheduled_delete_time: String,
 }
 
 /// The namespace object: the seed's three members, and what was given beyond.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::edgekv) struct NamespaceView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PolicyView, required = false)]
     data_access_policy: Option<PolicyView>,
     geo_location: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64, required = false)]
     group_id: Option<u64>,
     namespace: &'a str,
     retention_in_seconds: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct PolicyView {
     policy_type: &'static str,
@@ -238,12 +247,13 @@ impl<'a> NamespaceView<'a> {
 }
 
 /// The status object of the database.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::edgekv) struct StatusView<'a> {
     account_status: &'static str,
     cpcode: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<DatabasePolicy>)]
     data_access_policy: Option<Option<DatabasePolicy>>,
     production_status: &'static str,
     staging_status: &'static str,

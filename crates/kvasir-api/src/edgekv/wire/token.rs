@@ -31,16 +31,23 @@ const NEVER: &str = "9999-12-31";
 const REFRESH_MS: i64 = 90 * 24 * 3600 * 1000;
 
 /// `POST /tokens`, unchecked.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::edgekv) struct TokenBody {
+    #[schema(value_type = Option<String>)]
     name: Option<Value>,
+    #[schema(value_type = Option<bool>)]
     allow_on_staging: Option<Value>,
+    #[schema(value_type = Option<bool>)]
     allow_on_production: Option<Value>,
+    #[schema(value_type = Option<String>)]
     expiry: Option<Value>,
+    #[schema(value_type = Option<std::collections::BTreeMap<String, Vec<String>>>)]
     namespace_permissions: Option<Value>,
+    #[schema(value_type = Option<Vec<String>>)]
     restrict_to_edge_worker_ids: Option<Value>,
     /// The same in the words of the vendor's command line.
+    #[schema(value_type = Option<Vec<String>>)]
     restrict_to_ewids: Option<Value>,
 }
 
@@ -291,7 +298,7 @@ fn next_refresh(record: &TokenRecord) -> String {
 }
 
 /// What revoking answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(in crate::edgekv) struct RevokedView<'a> {
     pub(in crate::edgekv) name: &'a str,
     pub(in crate::edgekv) uuid: &'a str,

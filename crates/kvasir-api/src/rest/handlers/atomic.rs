@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::error::ApiError;
 
+use super::super::description::{Atomic, Committed, Conflict};
 use super::super::{Rested, wire};
 use super::Asker;
 
@@ -18,11 +19,11 @@ use super::Asker;
 /// A failed check is 409 with the indexes of all failing checks.
 #[utoipa::path(
     post, path = "/kv/_atomic", tag = "rest",
-    request_body(content = serde_json::Value, content_type = "application/json"),
+    request_body = Atomic,
     responses(
-        (status = 200, description = "committed", content_type = "application/json"),
-        (status = 400, description = "the body is wrong", body = crate::problem::Problem<'static>),
-        (status = 409, description = "checks failed; nothing was changed", content_type = "application/json"),
+        (status = 200, description = "committed", body = Committed),
+        (status = 400, description = "the body is wrong"),
+        (status = 409, description = "checks failed; nothing was changed", body = Conflict),
     )
 )]
 pub(in super::super) async fn commit(
