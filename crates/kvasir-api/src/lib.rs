@@ -6,12 +6,14 @@
 //! error), [`mount`] (which dialect serves a request, and rendering its errors), [`body`]
 //! (bounded bodies), [`request`] (what is known about a request before its dialect sees it),
 //! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers),
-//! [`query`], [`problem`] and [`time`] (how the dialects that are ours look on the wire).
+//! [`query`], [`problem`] and [`time`] (how the dialects that are ours look on the wire), [`codes`]
+//! (what every error code means), [`openapi`] (the description of all routes).
 //!
 //! A dialect never imports another one, and nothing here knows a backend.
 
 pub mod backups;
 pub mod body;
+pub mod codes;
 pub mod context;
 pub mod databases;
 pub mod dump;

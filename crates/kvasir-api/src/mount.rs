@@ -270,10 +270,9 @@ impl Mount {
 /// The answer where no dialect is responsible.
 fn plain(error: &ApiError) -> Response {
     let body = format!("{}\n", error.detail());
-    (
-        error.status(),
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        body,
-    )
-        .into_response()
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (ERROR_CODE, error.code()),
+    ];
+    (error.status(), headers, body).into_response()
 }

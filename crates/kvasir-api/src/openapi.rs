@@ -77,7 +77,10 @@ impl Shared {
         }
         let responses = &mut operation.responses.responses;
         for (status, text) in [
-            ("4XX", "the request is wrong, not allowed, or comes too soon"),
+            (
+                "4XX",
+                "the request is wrong, not allowed, or comes too soon",
+            ),
             ("5XX", "the server or its store cannot do it now"),
         ] {
             let described = || RefOr::T(Response::new(text));

@@ -12,6 +12,7 @@ mod data;
 mod db;
 mod dev_issuer;
 mod edgekv;
+mod explain;
 mod export;
 mod health;
 mod import;
@@ -63,6 +64,7 @@ enum Verb {
     #[command(name = "edgekv")]
     EdgeKv(edgekv::EdgeKv),
     Db(db::Databases),
+    Explain(explain::Explain),
     Export(export::Export),
     Classworks(classworks::Classworks),
     Config(config::ConfigVerbs),
@@ -122,6 +124,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Store(store)) => store.run(),
         Some(Verb::EdgeKv(edgekv)) => edgekv.run(),
         Some(Verb::Db(db)) => db.run(),
+        Some(Verb::Explain(explain)) => explain.run(),
         Some(Verb::Export(export)) => export.run(),
         Some(Verb::Config(config)) => config.run(of_verb),
         Some(Verb::Health(health)) => health.run(),

@@ -171,9 +171,7 @@ impl Dialect for Console {
 
     fn claims(&self, _method: &Method, path: &str) -> bool {
         let rest = path.strip_prefix(self.ctx.base.as_str());
-        rest.is_some_and(|rest| {
-            matches!(rest, "" | "/" | "/docs") || rest.starts_with("/assets/")
-        })
+        rest.is_some_and(|rest| matches!(rest, "" | "/" | "/docs") || rest.starts_with("/assets/"))
     }
 
     fn routes(&self) -> Router {

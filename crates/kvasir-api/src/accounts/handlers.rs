@@ -45,7 +45,7 @@ pub(super) const FIRST_SEGMENTS: [&str; 6] =
     place_order,
     list_orders,
     get_order
-), components(schemas(Failure, Fault)))]
+), components(schemas(Failure<'static>, Fault)))]
 pub(super) struct Description;
 
 pub(super) fn routes(accounts: &Accounts) -> Router {
@@ -329,11 +329,10 @@ async fn change_profile(
     caller: Caller,
     Sent(body): Sent<ProfileChange>,
 ) -> Result<Response, ApiError> {
-    let name = body.name.map(Some);
     let user = accounts
         .0
         .users
-        .rename(caller.id(), body.email.as_deref(), name)
+        .rename(caller.id(), body.email.as_deref(), body.name)
         .await?;
     Ok(wire::answer(StatusCode::OK, &user))
 }

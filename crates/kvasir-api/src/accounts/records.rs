@@ -147,6 +147,36 @@ pub fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Option<T> {
     serde_json::from_value(json).ok()
 }
 
+/// The stored record with the members of `record` in it. What other programs keep beside them stays
+/// as it is, also where JSON has no word for it.
+pub fn changed(entry: &Entry, record: &impl Serialize) -> Value {
+    let members = serde_json::to_value(record).expect("records are plain data");
+    let text = v8json::render(&entry.value).text;
+    let stored = serde_json::from_slice::<serde_json::Map<_, _>>(&text);
+    let (Ok(mut stored), serde_json::Value::Object(members)) = (stored, members) else {
+        return self::stored(record);
+    };
+    for (name, value) in members {
+        // A time that another program keeps as a date stays one.
+        let is_date = stored
+            .get(&name)
+            .is_some_and(|old| is_date(old) && date_text(old) == value);
+        if !is_date {
+            stored.insert(name, value);
+        }
+    }
+    let text = serde_json::to_vec(&stored).expect("JSON is JSON");
+    v8json::parse(&text.into()).unwrap_or_else(|_| self::stored(record))
+}
+
+fn is_date(json: &serde_json::Value) -> bool {
+    json.get(v8json::MARKER).is_some() && json["type"] == "Date"
+}
+
+fn date_text(date: &serde_json::Value) -> serde_json::Value {
+    json!(date["value"].as_str().unwrap_or_default())
+}
+
 /// Deno programs store `new Date()` for times: take the text of such a date.
 fn flatten_dates(json: &mut serde_json::Value) {
     for member in json
@@ -154,8 +184,8 @@ fn flatten_dates(json: &mut serde_json::Value) {
         .into_iter()
         .flat_map(|object| object.values_mut())
     {
-        if member.get(v8json::MARKER).is_some() && member["type"] == "Date" {
-            *member = json!(member["value"].as_str().unwrap_or_default());
+        if is_date(member) {
+            *member = date_text(member);
         }
     }
 }

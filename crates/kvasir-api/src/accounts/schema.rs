@@ -73,12 +73,7 @@ pub(super) fn check(body: &Value, schema: &[Rule]) -> Result<(), ApiError> {
         .with_data(json!({ "errors": faults })))
 }
 
-fn fault(
-    faults: &mut Vec<Fault>,
-    path: &[Value],
-    code: &'static str,
-    message: impl Into<String>,
-) {
+fn fault(faults: &mut Vec<Fault>, path: &[Value], code: &'static str, message: impl Into<String>) {
     faults.push(Fault {
         path: path.to_vec(),
         code,

@@ -396,21 +396,78 @@ impl Users {
             .hash(password)
             .await
             .map_err(password_error)?;
-        let account = self.get(id).await?.ok_or_else(unknown_user)?;
-        let secrets = Secrets {
-            hash,
-            ..account.secrets.record.clone()
+        let (secrets, data, system) = match self.get(id).await? {
+            Some(account) => {
+                let stamp = account.secrets.versionstamp;
+                let system = also.check(secrets_key(id), stamp);
+                (account.secrets.record, AtomicWrite::new(), system)
+            }
+            None => self.taking_in(id, also).await?,
         };
-        let system = also
-            .check(secrets_key(id), account.secrets.versionstamp)
-            .push(Mutation::set(secrets_key(id), records::stored(&secrets)));
-        let (data, system) = self
-            .without_sessions(id, keep, AtomicWrite::new(), system)
-            .await?;
+        let secrets = Secrets { hash, ..secrets };
+        let system = system.push(Mutation::set(secrets_key(id), records::stored(&secrets)));
+        let (data, system) = self.without_sessions(id, keep, data, system).await?;
         match self.commit(data, system).await? {
             Outcome::Committed(_) => Ok(()),
             Outcome::Conflict { .. } => Err(busy()),
         }
+    }
+
+    /// The first secrets of a user that another program wrote, with what has to be written beside
+    /// them: that program may have filed the email as it was typed.
+    async fn taking_in(
+        &self,
+        id: &str,
+        system: AtomicWrite,
+    ) -> Result<(Secrets, AtomicWrite, AtomicWrite), ApiError> {
+        let user = self.record(id).await?.ok_or_else(unknown_user)?;
+        let email = normalised_email(&user.record.email)
+            .ok_or_else(|| ApiError::bad_request("the user's email is none"))?;
+        let email_key = records::email_key(&email);
+        let mut data = AtomicWrite::new().check(records::user_key(id), user.versionstamp);
+        match self.0.data.get(&email_key).await? {
+            None => {
+                data = data
+                    .check_absent(email_key.clone())
+                    .push(Mutation::set(email_key, records::stored(&user.record.id)));
+            }
+            Some(entry) if records::read::<String>(&entry).as_deref() == Some(id) => {}
+            Some(_) => return Err(taken()),
+        }
+        let secrets = Secrets {
+            hash: String::new(),
+            role: Role::User,
+            disabled: false,
+        };
+        Ok((secrets, data, system.check_absent(secrets_key(id))))
+    }
+
+    /// The record of a user under its own id, whether or not it has a password here.
+    async fn record(&self, id: &str) -> Result<Option<Found<User>>, ApiError> {
+        let entry = self.0.data.get(&records::user_key(id)).await?;
+        Ok(records::found::<User>(entry).filter(|user| user.record.id == id))
+    }
+
+    /// The id of the user with this id or email, also of one that another program wrote and that has
+    /// no password here yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn id_of(&self, user: &str) -> Result<Option<String>, ApiError> {
+        let mut id = Some(user.to_owned());
+        if user.contains('@') {
+            let normalised = normalised_email(user);
+            id = None;
+            for email in normalised.as_deref().into_iter().chain([user]) {
+                let entry = self.0.data.get(&records::email_key(email)).await?;
+                id = id.or_else(|| records::read(&entry?));
+            }
+        }
+        let Some(id) = id else {
+            return Ok(None);
+        };
+        Ok(self.record(&id).await?.map(|_| id))
     }
 
     /// Adds the removal of a user's sessions, except the one with the digest `keep`.
@@ -451,13 +508,13 @@ impl Users {
         &self,
         id: &str,
         email: Option<&str>,
-        name: Option<Option<String>>,
+        name: Option<String>,
     ) -> Result<User, ApiError> {
         for _ in 0..TRIES_MAX {
-            let account = self.get(id).await?.ok_or_else(unknown_user)?;
-            let mut user = account.user.record.clone();
-            let mut data =
-                AtomicWrite::new().check(records::user_key(id), account.user.versionstamp);
+            let entry = self.0.data.get(&records::user_key(id)).await?;
+            let entry = entry.ok_or_else(unknown_user)?;
+            let mut user = records::read::<User>(&entry).ok_or_else(unknown_user)?;
+            let mut data = AtomicWrite::new().check(records::user_key(id), entry.versionstamp);
             if let Some(email) = email.and_then(normalised_email)
                 && email != user.email
             {
@@ -471,10 +528,11 @@ impl Users {
                     .push(Mutation::set(new_key, records::stored(&user.id)));
                 user.email = email;
             }
-            if let Some(name) = &name {
-                user.name.clone_from(name);
+            if name.is_some() {
+                user.name.clone_from(&name);
             }
-            data = data.push(Mutation::set(records::user_key(id), records::stored(&user)));
+            let changed = records::changed(&entry, &user);
+            data = data.push(Mutation::set(records::user_key(id), changed));
             if let Outcome::Committed(_) = self.commit(data, AtomicWrite::new()).await? {
                 return Ok(user);
             }
@@ -527,7 +585,7 @@ impl Users {
     ///
     /// 404 for an unknown user.
     pub async fn begin_reset(&self, id: &str) -> Result<String, ApiError> {
-        self.get(id).await?.ok_or_else(unknown_user)?;
+        self.record(id).await?.ok_or_else(unknown_user)?;
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(ApiError::internal)?;
         let token = data_encoding::BASE64URL_NOPAD.encode(&secret);

@@ -122,6 +122,12 @@ pub struct ResetInfo {
 }
 
 impl Held {
+    /// The id of a user, also of one that another program wrote and that has no password here yet.
+    async fn id_of(&self, user: &str) -> Result<String, ApiError> {
+        let id = self.users.id_of(user).await?;
+        id.ok_or_else(|| ApiError::not_found("no such user"))
+    }
+
     async fn find(&self, user: &str) -> Result<Account, ApiError> {
         let found = match user.contains('@') {
             true => self.users.by_email(user).await?,
@@ -206,7 +212,7 @@ pub(super) async fn change(
     Path(user): Path<String>,
     Body(change): Body<UserChange>,
 ) -> Result<Response, ApiError> {
-    let id = held.find(&user).await?.user.record.id;
+    let id = held.id_of(&user).await?;
     if let Some(password) = &change.password {
         held.users.set_password(&id, password, None).await?;
     }
@@ -234,7 +240,7 @@ pub(super) async fn reset(
     _administrator: Administrator,
     Path(user): Path<String>,
 ) -> Result<Response, ApiError> {
-    let id = held.find(&user).await?.user.record.id;
+    let id = held.id_of(&user).await?;
     let token = held.users.begin_reset(&id).await?;
     let until = held
         .ctx

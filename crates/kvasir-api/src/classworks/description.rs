@@ -34,3 +34,44 @@ use super::handlers::{devices, lists, site, values};
     components(schemas(ErrorBody<'static>))
 )]
 pub(super) struct Description;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::classworks::handlers::allowed;
+    use crate::classworks::path::{Place, Word};
+    use crate::openapi::operations;
+
+    #[test]
+    fn every_place_is_described_with_its_methods_and_nothing_else_is() {
+        let mut places = vec![
+            ("/classworks/".to_owned(), Place::Home),
+            ("/classworks/check".to_owned(), Place::Check),
+            ("/classworks/uuid".to_owned(), Place::NewNamespace),
+            ("/classworks/{namespace}".to_owned(), Place::Namespace),
+            (
+                "/classworks/{namespace}/{key}".to_owned(),
+                Place::Value(String::new()),
+            ),
+            (
+                "/classworks/{namespace}/{key}/metadata".to_owned(),
+                Place::Metadata(String::new()),
+            ),
+        ];
+        for word in Word::ALL {
+            let path = format!("/classworks/{{namespace}}/{}", word.name());
+            places.push((path, Place::Word(word)));
+        }
+        let mut described = Description::openapi().paths.paths;
+        for (path, place) in places {
+            let item = described.remove(&path);
+            let item = item.unwrap_or_else(|| panic!("{path} is not described"));
+            let methods: BTreeSet<_> = operations(&item).map(|(method, _)| method).collect();
+            let taken = allowed(&place).split(", ").filter(|name| *name != "HEAD");
+            assert_eq!(methods, taken.collect(), "{path}");
+        }
+        assert!(described.is_empty(), "{:?}", described.keys());
+    }
+}

@@ -312,7 +312,7 @@ impl Call<'_> {
 }
 
 /// The methods of a place, for the `Allow` header.
-fn allowed(place: &Place) -> &'static str {
+pub(super) fn allowed(place: &Place) -> &'static str {
     match place {
         Place::Home | Place::Check | Place::NewNamespace | Place::Metadata(_) => "GET, HEAD",
         Place::Namespace => "GET, HEAD, DELETE",

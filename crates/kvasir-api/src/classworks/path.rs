@@ -33,7 +33,7 @@ pub(super) enum Word {
 }
 
 impl Word {
-    const ALL: [Word; 7] = [
+    pub(super) const ALL: [Word; 7] = [
         Word::Info,
         Word::Check,
         Word::Hint,

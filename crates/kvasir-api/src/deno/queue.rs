@@ -226,7 +226,7 @@ fn at_once(asked: Option<usize>, default: usize) -> Result<usize, ApiError> {
     params(
         ("database" = String, Path, description = "name of the database"),
     ),
-    request_body(content = Enqueued, content_type = "application/json"),
+    request_body(content = Enqueued<'static>, content_type = "application/json"),
     responses(
         (status = 200, description = "enqueued", body = EnqueuedInfo),
         (status = 400, description = "the body is wrong"),

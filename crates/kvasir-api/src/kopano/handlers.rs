@@ -271,3 +271,22 @@ async fn delete(
         Err(ApiError::not_found("no such document").with_code(error::NOTHING_DELETED))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_described_with_their_methods() {
+        let described = Documents::openapi().paths.paths;
+        let (path, item) = described.first_key_value().unwrap();
+        assert_eq!(described.len(), 1);
+        assert_eq!(path, "/api/kvs/v1/kv/user/{key}");
+        let methods: BTreeSet<_> = openapi::operations(item).map(|(name, _)| name).collect();
+        let taken = METHODS.split(", ");
+        let taken = taken.filter(|name| !matches!(*name, "HEAD" | "OPTIONS"));
+        assert_eq!(methods, taken.collect());
+    }
+}

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 #[derive(ToSchema)]
 #[schema(as = RestPut)]
 pub(super) struct Put {
-    /// Any JSON; `{"$type": ...}` forms stand for values that JSON has no word for.
+    /// Any JSON; `{"type": ..., "value": ..., "$kvasir": 1}` stands for values that JSON has no word for.
     value: Value,
     /// Milliseconds until the entry expires. Without it the entry stays for ever.
     #[schema(value_type = i64, required = false, minimum = 1)]

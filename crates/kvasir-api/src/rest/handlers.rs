@@ -33,7 +33,7 @@ use super::{Rested, keypath, wire};
     ),
     components(schemas(crate::problem::Problem<'static>))
 )]
-pub struct ApiDoc;
+pub(super) struct ApiDoc;
 
 /// What a request is about.
 struct Target {

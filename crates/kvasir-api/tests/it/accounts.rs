@@ -967,3 +967,251 @@ async fn a_deno_programs_user_record_with_a_date_is_understood() {
         json!({"id": id, "email": "alex@example.com", "createdAt": "1970-01-01T00:00:00.000Z"})
     );
 }
+
+#[tokio::test]
+async fn changing_a_profile_keeps_what_other_programs_store_in_the_record() {
+    let shop = Shop::new();
+    let id = shop.register("alex@example.com").await;
+    let token = shop.login("alex@example.com").await;
+    let json = json!({
+        "id": id, "email": "alex@example.com", "points": 7,
+        "createdAt": {"type": "Date", "value": "1970-01-01T00:00:00.000Z", "$kvasir": 1}
+    });
+    let value = kvasir_api::v8json::parse(&json.to_string().into()).unwrap();
+    let key = Key::from_strings(["users", &id]);
+    shop.world.put("default", key.clone(), value).await;
+    let change = json!({"name": "Alex J.", "email": "new@example.com"});
+    let answer = shop.send("PATCH", "/profile", &token, &change).await;
+    assert_eq!(answer.status, 200);
+    let stored = shop.world.get("default", &key).await.unwrap().value;
+    assert_eq!(stored.encoding, Encoding::V8, "the date is still one");
+    let shown: Value = serde_json::from_slice(&kvasir_api::v8json::render(&stored).text).unwrap();
+    assert_eq!(shown["points"], 7);
+    assert_eq!(shown["createdAt"]["type"], "Date");
+    assert_eq!(shown["name"], "Alex J.");
+    assert_eq!(shown["email"], "new@example.com");
+}
+
+#[tokio::test]
+async fn a_user_that_another_program_registered_gets_a_password_by_a_reset() {
+    let shop = Shop::new();
+    // As the article's registration writes it, with the email as it was typed.
+    let record = Stored::json(
+        r#"{"id":"u1","email":"Deno@Example.com","passwordHash":"plain","createdAt":"x"}"#,
+    );
+    let put = async |parts: &[&str], value| {
+        let key = Key::from_strings(parts);
+        shop.world.put("default", key, value).await;
+    };
+    put(&["users", "u1"], record).await;
+    put(
+        &["users_by_email", "Deno@Example.com"],
+        Stored::json(r#""u1""#),
+    )
+    .await;
+    let login = shop.try_login("deno@example.com", "plain").await;
+    assert_eq!(
+        login.status, 401,
+        "what stands in the record is no password"
+    );
+
+    let users = shop.accounts.users();
+    for name in ["u1", "Deno@Example.com"] {
+        assert_eq!(users.id_of(name).await.unwrap().as_deref(), Some("u1"));
+    }
+    assert_eq!(users.id_of("u2").await.unwrap(), None);
+    assert_eq!(users.id_of("eve@example.com").await.unwrap(), None);
+    let reset = users.begin_reset("u1").await.unwrap();
+    let body = json!({"token": reset, "password": PASSWORD});
+    assert_eq!(
+        shop.send("POST", "/login/reset", "", &body).await.status,
+        204
+    );
+    let token = shop.login("deno@example.com").await;
+    assert_eq!(shop.get("/profile", &token).await.json()["id"], "u1");
+    assert_eq!(
+        shop.record(&["users", "u1"]).await.unwrap()["passwordHash"],
+        "plain",
+        "the other program's record is as it was"
+    );
+
+    // Somebody else has the email here: nobody is taken over.
+    shop.register("taken@example.com").await;
+    put(
+        &["users", "u2"],
+        Stored::json(r#"{"id":"u2","email":"TAKEN@example.com"}"#),
+    )
+    .await;
+    let reset = users.begin_reset("u2").await.unwrap();
+    let body = json!({"token": reset, "password": PASSWORD});
+    assert_eq!(
+        shop.send("POST", "/login/reset", "", &body).await.status,
+        409
+    );
+}
+
+#[tokio::test]
+async fn of_two_simultaneous_uses_of_a_reset_token_one_wins() {
+    let shop = Shop::new();
+    let id = shop.register("alex@example.com").await;
+    let token = shop.accounts.users().begin_reset(&id).await.unwrap();
+    let use_it = |password: &str| {
+        let body = json!({"token": token, "password": password});
+        let shop = &shop;
+        async move {
+            shop.send("POST", "/login/reset", "", &body)
+                .await
+                .status
+                .as_u16()
+        }
+    };
+    let (one, other) = tokio::join!(use_it("first password"), use_it("second password"));
+    let mut statuses = [one, other];
+    statuses.sort_unstable();
+    assert_eq!(statuses[0], 204, "{statuses:?}");
+    assert!(matches!(statuses[1], 400 | 409), "{statuses:?}");
+}
+
+/// A small generator of JSON; the same seed gives the same values.
+struct Shapes(u64);
+
+impl Shapes {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) % end
+    }
+
+    /// Members that records have, with values that they should not.
+    fn json(&mut self, depth: u32) -> Value {
+        const MEMBERS: [&str; 14] = [
+            "id",
+            "email",
+            "name",
+            "price",
+            "category",
+            "userId",
+            "items",
+            "productId",
+            "quantity",
+            "total",
+            "status",
+            "createdAt",
+            "lastActive",
+            "$kvasir",
+        ];
+        match self.below(if depth == 0 { 7 } else { 10 }) {
+            0 => Value::Null,
+            1 => json!(self.below(2) == 0),
+            2 => json!(self.below(1 << 31)),
+            3 => json!(-1.5e308),
+            4 => json!(u64::MAX),
+            5 => json!("alex@example.com"),
+            6 => json!("\u{0}\u{ffff}'\"<"),
+            7 => (0..self.below(4)).map(|_| self.json(depth - 1)).collect(),
+            _ => {
+                let members = (0..self.below(8)).map(|_| {
+                    let name = MEMBERS[self.below(MEMBERS.len() as u64) as usize];
+                    (name.to_owned(), self.json(depth - 1))
+                });
+                Value::Object(members.collect())
+            }
+        }
+    }
+
+    fn value(&mut self) -> Stored {
+        let json = self.json(3).to_string();
+        match self.below(6) {
+            0 => Stored::bytes(json.into_bytes()),
+            1 => Stored::u64(self.below(u64::MAX)),
+            2 => Stored::v8(json.into_bytes()),
+            3 => kvasir_api::v8json::parse(&json.clone().into()).unwrap_or(Stored::json("{}")),
+            _ => Stored::json(json),
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_record_of_whatever_shape_under_the_articles_keys_causes_a_500() {
+    let shop = Shop::new();
+    let id = shop.register("alex@example.com").await;
+    let token = shop.login("alex@example.com").await;
+    let digest = {
+        use sha2::Digest;
+        data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(token.as_bytes()))
+    };
+    let seed = shop.world.now().0.unsigned_abs();
+    let mut shapes = Shapes(seed);
+    let keep: Vec<(Key, Stored)> = {
+        let mut keep = Vec::new();
+        for parts in [
+            vec!["users", &id],
+            vec!["users_by_email", "alex@example.com"],
+            vec!["sessions", &digest],
+        ] {
+            let key = Key::from_strings(&parts);
+            let entry = shop.world.get("default", &key).await.unwrap();
+            keep.push((key, entry.value));
+        }
+        keep
+    };
+    for round in 0..300 {
+        let keys = [
+            vec!["products", "p"],
+            vec!["products", "p", "deeper"],
+            vec!["orders", "o"],
+            vec!["users", &id, "orders", "o"],
+            vec!["users", &id, "orders", "o", "deeper"],
+            vec!["users", "other"],
+            vec!["users_by_email", "other@example.com"],
+        ];
+        for parts in keys {
+            let value = shapes.value();
+            shop.world
+                .put("default", Key::from_strings(&parts), value)
+                .await;
+        }
+        // Now and then the caller's own records too.
+        let broken = shapes.below(6) as usize;
+        if let Some((key, _)) = keep.get(broken) {
+            shop.world.put("default", key.clone(), shapes.value()).await;
+        }
+        let order = json!({"items": [{"productId": "p", "quantity": 1}]});
+        let requests = [
+            ("GET", "/products", Value::Null),
+            ("GET", "/products/p", Value::Null),
+            ("GET", "/profile", Value::Null),
+            ("GET", "/orders", Value::Null),
+            ("GET", "/orders/o", Value::Null),
+            ("POST", "/orders", order),
+            ("PATCH", "/profile", json!({"name": "x"})),
+        ];
+        for (method, path, body) in requests {
+            let answer = shop.send(method, path, &token, &body).await;
+            assert!(
+                answer.status.as_u16() < 500,
+                "round {round}: {method} {path}: {}",
+                answer.text()
+            );
+            answer.json();
+        }
+        if round % 50 == 0 {
+            for email in ["other@example.com", "alex@example.com"] {
+                let answer = shop.try_login(email, PASSWORD).await;
+                assert!(answer.status.as_u16() < 500, "{}", answer.text());
+            }
+            let _ = shop
+                .accounts
+                .users()
+                .id_of("other@example.com")
+                .await
+                .unwrap();
+            shop.world.clock.advance_ms(3_600_000 / 4);
+        }
+        for (key, value) in &keep {
+            shop.world.put("default", key.clone(), value.clone()).await;
+        }
+    }
+}

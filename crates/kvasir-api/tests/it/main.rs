@@ -4,6 +4,7 @@
 
 mod accounts;
 mod classworks;
+mod codes;
 mod deno;
 mod edgekv;
 mod fuzz;
@@ -13,4 +14,5 @@ mod support;
 mod admin_tokens;
 mod admin_users;
 mod kit;
+mod openapi;
 mod rest;

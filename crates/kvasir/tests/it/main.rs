@@ -10,8 +10,10 @@ mod deno_crash;
 mod edgekv;
 mod life;
 mod moving;
+mod openapi;
 mod overload;
 mod protocols;
+mod users;
 
 use kvasir_testkit::{ServerOptions, TestServer};
 

@@ -54,7 +54,7 @@ impl<'a> Info<'a> {
         ("namespace" = String, Path, description = "the namespace, usually a UUID"),
     ),
     responses(
-        (status = 200, description = "the settings", body = Info),
+        (status = 200, description = "the settings", body = Info<'static>),
     )
 )]
 pub(super) async fn info(call: &Call<'_>) -> Result<Response, ApiError> {
@@ -69,7 +69,7 @@ pub(super) async fn info(call: &Call<'_>) -> Result<Response, ApiError> {
         ("namespace" = String, Path, description = "the namespace, usually a UUID"),
     ),
     responses(
-        (status = 200, description = "the settings", body = Info),
+        (status = 200, description = "the settings", body = Info<'static>),
     )
 )]
 pub(super) async fn check(call: &Call<'_>) -> Result<Response, ApiError> {
@@ -180,7 +180,7 @@ pub(in super::super) struct Hint<'a> {
         ("namespace" = String, Path, description = "the namespace, usually a UUID"),
     ),
     responses(
-        (status = 200, description = "the hint", body = Hint),
+        (status = 200, description = "the hint", body = Hint<'static>),
     )
 )]
 pub(super) async fn hint(call: &Call<'_>) -> Result<Response, ApiError> {
@@ -206,7 +206,7 @@ pub(in super::super) struct NewHint {
     ),
     request_body(content = NewHint, content_type = "application/json"),
     responses(
-        (status = 200, description = "the hint as it is now", body = Hint),
+        (status = 200, description = "the hint as it is now", body = Hint<'static>),
     )
 )]
 pub(super) async fn set_hint(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {
@@ -319,7 +319,6 @@ async fn replace_password(
     call: &Call<'_>,
     opened: &Opened,
     hash: Option<String>,
-    #[schema(value_type = String)]
     access_type: AccessType,
 ) -> Result<(), ApiError> {
     let change = call.app.devices.change(&opened.owner, |device, _| {
@@ -347,7 +346,7 @@ pub(in super::super) struct ShownPassword {
     ),
     request_body(content = ShownPassword, content_type = "application/json"),
     responses(
-        (status = 200, description = "it is the password", body = Info),
+        (status = 200, description = "it is the password", body = Info<'static>),
         (status = 401, description = "it is not"),
     )
 )]

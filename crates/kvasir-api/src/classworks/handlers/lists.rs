@@ -29,7 +29,7 @@ const DELETE_KEYS_MAX: usize = 50_000;
     ),
     responses(
         (status = 200, description = "keys with what is known about them; events, if that is asked for",
-            content((ItemList = "application/json"), (String = "text/event-stream"))),
+            content((ItemList<'static> = "application/json"), (String = "text/event-stream"))),
     )
 )]
 pub(super) async fn items(call: &Call<'_>) -> Result<Response, ApiError> {
@@ -61,7 +61,7 @@ pub(super) async fn items(call: &Call<'_>) -> Result<Response, ApiError> {
         ("skip" = Option<u64>, Query, description = "keys to leave out"),
     ),
     responses(
-        (status = 200, description = "names of keys", body = KeyList),
+        (status = 200, description = "names of keys", body = KeyList<'static>),
     )
 )]
 pub(super) async fn keys(call: &Call<'_>) -> Result<Response, ApiError> {

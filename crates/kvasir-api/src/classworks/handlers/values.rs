@@ -60,7 +60,7 @@ pub(super) async fn get(call: &Call<'_>, key: &str) -> Result<Response, ApiError
         ("key" = String, Path, description = "the key"),
     ),
     responses(
-        (status = 200, description = "what is known about the key", body = Item),
+        (status = 200, description = "what is known about the key", body = Item<'static>),
         (status = 404, description = "no such key"),
     )
 )]
@@ -84,7 +84,7 @@ pub(super) async fn metadata(call: &Call<'_>, key: &str) -> Result<Response, Api
     ),
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
-        (status = 200, description = "written", body = Written),
+        (status = 200, description = "written", body = Written<'static>),
     )
 )]
 pub(super) async fn post(call: &Call<'_>, key: &str, body: Body) -> Result<Response, ApiError> {
@@ -167,7 +167,7 @@ pub(in super::super) struct FailedKey<'a> {
     ),
     request_body(content = std::collections::BTreeMap<String, serde_json::Value>, content_type = "application/json"),
     responses(
-        (status = 200, description = "which keys were written, and which not", body = Imported),
+        (status = 200, description = "which keys were written, and which not", body = Imported<'static>),
     )
 )]
 pub(super) async fn import(call: &Call<'_>, body: Body) -> Result<Response, ApiError> {

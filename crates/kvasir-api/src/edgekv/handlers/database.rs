@@ -22,7 +22,7 @@ use crate::error::ApiError;
     put, path = "/edgekv/v1/initialize", tag = "edgekv",
     request_body(content = DatabaseBody, content_type = "application/json"),
     responses(
-        (status = 201, description = "the database is there", body = StatusView),
+        (status = 201, description = "the database is there", body = StatusView<'static>),
     )
 )]
 pub(in crate::edgekv) async fn initialize(
@@ -40,8 +40,8 @@ pub(in crate::edgekv) async fn initialize(
 #[utoipa::path(
     get, path = "/edgekv/v1/initialize", tag = "edgekv",
     responses(
-        (status = 200, description = "the database", body = StatusView),
-        (status = 404, description = "it is not initialized", body = StatusView),
+        (status = 200, description = "the database", body = StatusView<'static>),
+        (status = 404, description = "it is not initialized", body = StatusView<'static>),
     )
 )]
 pub(in crate::edgekv) async fn status(
@@ -65,7 +65,7 @@ async fn status_answer(database: &Database, found: StatusCode) -> Result<Respons
     put, path = "/edgekv/v1/auth/database", tag = "edgekv",
     request_body(content = DatabaseBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "the database", body = StatusView),
+        (status = 200, description = "the database", body = StatusView<'static>),
     )
 )]
 pub(in crate::edgekv) async fn set_policy(

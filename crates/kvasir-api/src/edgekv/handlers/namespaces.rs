@@ -68,7 +68,7 @@ fn view(found: &Namespace) -> NamespaceView<'_> {
     ),
     request_body(content = NamespaceBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "the namespace", body = NamespaceView),
+        (status = 200, description = "the namespace", body = NamespaceView<'static>),
     )
 )]
 pub(in crate::edgekv) async fn create(
@@ -92,7 +92,7 @@ pub(in crate::edgekv) async fn create(
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     responses(
-        (status = 200, description = "the namespace", body = NamespaceView),
+        (status = 200, description = "the namespace", body = NamespaceView<'static>),
     )
 )]
 pub(in crate::edgekv) async fn read(
@@ -113,7 +113,7 @@ pub(in crate::edgekv) async fn read(
     ),
     request_body(content = NamespaceBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "the namespace as it is now", body = NamespaceView),
+        (status = 200, description = "the namespace as it is now", body = NamespaceView<'static>),
     )
 )]
 pub(in crate::edgekv) async fn update(

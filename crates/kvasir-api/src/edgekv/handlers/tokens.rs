@@ -127,7 +127,7 @@ pub(in crate::edgekv) async fn list(
         ("name" = String, Path, description = "name of the token"),
     ),
     responses(
-        (status = 200, description = "it is over", body = RevokedView),
+        (status = 200, description = "it is over", body = RevokedView<'static>),
     )
 )]
 pub(in crate::edgekv) async fn revoke(

@@ -1,6 +1,7 @@
 //! Who may do what: the matrix of tokens and routes, web pages, rates.
 
 use http::Method;
+use kvasir_api::Dialect;
 use kvasir_auth::{Approach, Grant, NewToken, RateSettings, Verb, Verbs};
 use kvasir_kv::{KeyspaceName, UnixMillis};
 use secrecy::ExposeSecret;
@@ -40,17 +41,11 @@ impl World {
 /// Every route with its method, from the description that the router's `Allow` is compared with.
 fn routes() -> Vec<(Method, String)> {
     let mut routes = Vec::new();
-    for (path, item) in Rest::openapi().paths.paths {
-        for (method, is_there) in [
-            (Method::GET, item.get.is_some()),
-            (Method::PUT, item.put.is_some()),
-            (Method::POST, item.post.is_some()),
-            (Method::DELETE, item.delete.is_some()),
-            (Method::PATCH, item.patch.is_some()),
-        ] {
-            if is_there {
-                routes.push((method, path.clone()));
-            }
+    let ctx = World::new().ctx("rest", "/kv", "default");
+    let described = Rest::new(ctx, Settings::default()).openapi();
+    for (path, item) in described.paths.paths {
+        for (method, _) in kvasir_api::openapi::operations(&item) {
+            routes.push((method.parse().unwrap(), path.clone()));
         }
     }
     routes
