@@ -509,7 +509,7 @@ impl Shown {
                 deno.finished.tell(receipt.clone());
             }
         }
-        Ok(json(&serde_json::json!({ "done": done })))
+        Ok(json(&Done { done }))
     }
 }
 
