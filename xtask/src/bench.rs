@@ -9,6 +9,7 @@ mod bare;
 mod deno;
 mod dialects;
 mod load;
+mod login;
 mod process;
 mod report;
 mod stores;
@@ -171,6 +172,7 @@ async fn measure(args: &BenchArgs) -> Result<()> {
         bench.reads().await?;
         bench.deno().await?;
         bench.dialects().await?;
+        bench.login_storm().await?;
     } else {
         bench.stores().await?;
     }

@@ -322,7 +322,7 @@ pub const ALL: &[Code] = &[
         &[500, 501, 503, 504],
         "The server met a fault of its own, is too busy, or the operation is not built.",
         "Try again if the status is 503 or 504.",
-        "Downloading a namespace is the one operation that is known and not built.",
+        "Downloading and uploading namespaces are known and not built; `kvasir edgekv import` and `kvasir export` do that.",
     ),
     code(
         "EKV_1000",

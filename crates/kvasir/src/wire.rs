@@ -37,9 +37,15 @@ use mounts::Mounted;
 
 pub use offline::Offline;
 
-/// Passwords hashed at once, over all dialects; LIM-7 of the operator's contract. Each takes a core
-/// and 19 MiB for some tens of milliseconds.
-const PASSWORDS_AT_ONCE: usize = 2;
+/// Most passwords hashed at once, over all dialects; LIM-7 of the operator's contract. Each takes a
+/// core and 19 MiB for some tens of milliseconds, so there are never more than half as many as cores:
+/// a storm of logins must leave the others room.
+const PASSWORDS_AT_ONCE_MAX: usize = 2;
+
+fn passwords_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, PASSWORDS_AT_ONCE_MAX)
+}
 
 /// A server that accepts connections.
 pub struct Server {
@@ -239,7 +245,7 @@ impl Shared {
             others: Mutex::default(),
             clock,
             access: Arc::new(access),
-            passwords: Passwords::new(PASSWORDS_AT_ONCE),
+            passwords: Passwords::new(passwords_at_once()),
             document: Document::default(),
             limits,
             readiness: Readiness::default(),

@@ -137,6 +137,7 @@ fn preview(entry: &Entry) -> String {
 
 /// One page of entries.
 #[derive(Serialize, ToSchema)]
+#[schema(as = BrowsedPage)]
 pub struct EntryPage {
     entries: Vec<EntryRow>,
     /// How many entries were looked at.

@@ -103,6 +103,7 @@ pub(super) struct Current {
 
 /// How to log in: one of the two.
 #[derive(Deserialize, ToSchema)]
+#[schema(as = ConsoleLogin)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// A token with the verb admin for everything.

@@ -1,6 +1,7 @@
 //! `kvasir user ...` through the real binary, and what its users can then do over HTTP.
 
-use kvasir_testkit::{TestServer, http_client};
+use kvasir_testkit::TestServer;
+use kvasir_testkit::server::http_client;
 use serde_json::{Value as Json, json};
 
 use crate::{options, run};

@@ -384,3 +384,53 @@ pub(in crate::edgekv) async fn keys(
 pub(in crate::edgekv) async fn not_built() -> ApiError {
     error::not_built()
 }
+
+/// Downloading a group. See [`not_built`].
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/download", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("group" = String, Path, description = "name of the group"),
+    ),
+    responses((status = 501, description = "not built"))
+)]
+#[expect(dead_code, reason = "documents another path of the same handler")]
+pub(in crate::edgekv) async fn not_built_for_groups() {}
+
+/// Uploading a namespace. See [`not_built`].
+#[utoipa::path(
+    post, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/upload", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    responses((status = 501, description = "not built"))
+)]
+#[expect(dead_code, reason = "documents another path of the same handler")]
+pub(in crate::edgekv) async fn not_built_upload() {}
+
+/// The uploads of a namespace. See [`not_built`].
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/upload", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+    ),
+    responses((status = 501, description = "not built"))
+)]
+#[expect(dead_code, reason = "documents another path of the same handler")]
+pub(in crate::edgekv) async fn not_built_uploads() {}
+
+/// How far an upload is. See [`not_built`].
+#[utoipa::path(
+    get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/upload/{job}", tag = "edgekv",
+    params(
+        ("network" = String, Path, description = "`staging` or `production`"),
+        ("namespace" = String, Path, description = "name of the namespace"),
+        ("job" = String, Path, description = "id of the upload"),
+    ),
+    responses((status = 501, description = "not built"))
+)]
+#[expect(dead_code, reason = "documents another path of the same handler")]
+pub(in crate::edgekv) async fn not_built_upload_job() {}
