@@ -56,7 +56,14 @@ impl Bench {
         ensure!(client.exchange(&put).await? == 200);
         let get = Call::get("/kv/hot").repeated();
         let read = async |time| {
-            load::run(server.addr, Protocol::Http1, READERS, time, Arc::clone(&get)).await
+            load::run(
+                server.addr,
+                Protocol::Http1,
+                READERS,
+                time,
+                Arc::clone(&get),
+            )
+            .await
         };
         let mut rounds = Vec::new();
         let answers = Arc::new(Answers::default());

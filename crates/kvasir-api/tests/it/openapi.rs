@@ -129,7 +129,10 @@ fn a_dialect_that_is_moved_is_described_where_it_is() {
         let routed = routed(&*dialect);
         for path in described(&*dialect).keys() {
             let is_there = routed.contains_key(path);
-            assert!(path.starts_with("/else/where") && is_there, "{name}: {path}");
+            assert!(
+                path.starts_with("/else/where") && is_there,
+                "{name}: {path}"
+            );
         }
     }
     let kopano = dialect(&world, "kopano", "/else");
