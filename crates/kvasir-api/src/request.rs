@@ -50,9 +50,11 @@ impl RequestInfo {
         info.ok_or_else(|| ApiError::internal(NotThroughSite))
     }
 
-    /// Whether the address that was connected to is a loopback one.
+    /// Whether the address that was connected to is a loopback one, and the client is on this machine
+    /// too: a reverse proxy here may speak for clients anywhere.
     pub fn on_loopback(&self) -> bool {
-        self.local.ip().to_canonical().is_loopback()
+        let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+        is_loopback(self.local.ip()) && is_loopback(self.client)
     }
 
     /// How the request came in, as far as serving it without a credential depends on it.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -40,6 +41,93 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Milliseconds since 1970.
     fn now(&self) -> UnixMillis {
         UnixMillis(i64::try_from(self.now_micros() / 1000).expect("fits into 63 bits"))
+    }
+
+    /// How far this clock runs ahead of the time of day, in milliseconds. Only a [`SteadyClock`]
+    /// ever does.
+    fn lead_ms(&self) -> i64 {
+        0
+    }
+}
+
+/// A step back of less than this is waited out, in microseconds; a larger one is bridged.
+const STEP_MICROS_MIN: u64 = 1_000_000;
+
+/// Another clock, but one that never steps back.
+///
+/// Where the other one steps back by a second or more, this one goes on from where it was, at the
+/// pace of the other, and so runs ahead of it by [`Clock::lead_ms`] until the other has caught up
+/// or the process ends. Stores go by such a clock: what has expired stays expired.
+#[derive(Debug)]
+pub struct SteadyClock {
+    inner: Arc<dyn Clock>,
+    /// The highest reading that was given.
+    high_micros: AtomicU64,
+    bridge: Mutex<Bridge>,
+}
+
+/// How a step back is bridged.
+#[derive(Debug, Default)]
+struct Bridge {
+    /// The last reading of the other clock.
+    seen: u64,
+    /// The last reading that was given for it.
+    given: u64,
+}
+
+impl SteadyClock {
+    /// Follows `inner`.
+    pub fn new(inner: Arc<dyn Clock>) -> SteadyClock {
+        SteadyClock {
+            high_micros: AtomicU64::new(inner.now_micros()),
+            inner,
+            bridge: Mutex::default(),
+        }
+    }
+
+    fn at(&self, real: u64) -> u64 {
+        let mut high = self.high_micros.load(Ordering::Relaxed);
+        if real > high {
+            high = self.high_micros.fetch_max(real, Ordering::Relaxed).max(real);
+        }
+        if high - real < STEP_MICROS_MIN {
+            return high;
+        }
+        let mut bridge = self.bridge.lock().expect("no panic while it is held");
+        // Somebody else may have moved on while this one waited.
+        let high = self.high_micros.load(Ordering::Relaxed);
+        if bridge.given != high {
+            // The first look after the step.
+            *bridge = Bridge { seen: real, given: high };
+        }
+        let passed = real.saturating_sub(bridge.seen);
+        *bridge = Bridge {
+            seen: real,
+            given: high + passed,
+        };
+        self.high_micros.fetch_max(bridge.given, Ordering::Relaxed);
+        bridge.given
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now_micros(&self) -> u64 {
+        self.at(self.inner.now_micros())
+    }
+
+    /// Waits for the other clock, and looks whether this one is there already only now and then.
+    fn sleep_until(&self, at: UnixMillis) -> Sleep {
+        let lead = self.lead_ms();
+        self.inner.sleep_until(UnixMillis(at.0.saturating_sub(lead)))
+    }
+
+    fn lead_ms(&self) -> i64 {
+        let real = self.inner.now_micros();
+        let lead = (self.at(real) / 1000).saturating_sub(real / 1000);
+        let lead = i64::try_from(lead).expect("fits into 63 bits");
+        let waited_out = i64::try_from(STEP_MICROS_MIN / 1000).expect("small");
+        let own = if lead < waited_out { 0 } else { lead };
+        own + self.inner.lead_ms()
     }
 }
 
@@ -119,5 +207,60 @@ impl Future for ManualSleep {
         }
         time.sleepers.push((self.at, cx.waker().clone()));
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    fn steady(at: i64) -> (ManualClock, SteadyClock) {
+        let manual = ManualClock::at(UnixMillis(at));
+        let steady = SteadyClock::new(Arc::new(manual.clone()));
+        (manual, steady)
+    }
+
+    #[test]
+    fn a_steady_clock_follows_and_runs_on_after_a_step_back() {
+        let (manual, steady) = steady(10 * DAY_MS);
+        manual.advance_ms(5);
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS + 5));
+        assert_eq!(steady.lead_ms(), 0);
+
+        manual.set(UnixMillis(9 * DAY_MS));
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS + 5));
+        assert_eq!(steady.lead_ms(), DAY_MS + 5);
+        manual.advance_ms(1_000);
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS + 1_005));
+        // Back once more.
+        manual.set(UnixMillis(8 * DAY_MS));
+        manual.advance_ms(0);
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS + 1_005));
+        manual.advance_ms(10);
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS + 1_015));
+
+        // And forth again: there is nothing left to bridge.
+        manual.set(UnixMillis(11 * DAY_MS));
+        assert_eq!(steady.now(), UnixMillis(11 * DAY_MS));
+        assert_eq!(steady.lead_ms(), 0);
+        manual.set(UnixMillis(10 * DAY_MS));
+        manual.advance_ms(7);
+        let first = steady.now();
+        assert_eq!(first, UnixMillis(11 * DAY_MS));
+        manual.advance_ms(7);
+        assert_eq!(steady.now(), UnixMillis(11 * DAY_MS + 7));
+    }
+
+    #[test]
+    fn a_small_step_back_is_waited_out() {
+        let (manual, steady) = steady(5_000);
+        manual.set(UnixMillis(4_500));
+        assert_eq!(steady.now(), UnixMillis(5_000));
+        manual.set(UnixMillis(4_900));
+        assert_eq!((steady.now(), steady.lead_ms()), (UnixMillis(5_000), 0));
+        manual.set(UnixMillis(5_001));
+        assert_eq!(steady.now(), UnixMillis(5_001));
     }
 }

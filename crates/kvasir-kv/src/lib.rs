@@ -35,7 +35,7 @@ pub mod value;
 pub mod versionstamp;
 pub mod write;
 
-pub use clock::{Clock, ManualClock, UnixMillis};
+pub use clock::{Clock, ManualClock, SteadyClock, UnixMillis};
 pub use entry::{Entry, Meta};
 pub use error::{Cause, Error, Result};
 pub use key::{Key, KeyRange};

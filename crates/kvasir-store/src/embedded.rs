@@ -50,6 +50,9 @@ const TABLE_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of journals from which the engine writes out idle keyspaces to be rid of the oldest.
 const JOURNALS_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Most tables whose files are kept open: 8 GiB of them. Others are opened for each read.
+const OPEN_TABLES_MAX: usize = 512;
+
 /// `[store.embedded]`: memory and disk space of the embedded engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -182,7 +185,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
-        self.committer.commit(write).await
+        self.committer.commit(write.timed_by(&*self.clock)).await
     }
 
     async fn ingest(&self, entries: Vec<Entry>) -> Result<()> {
@@ -278,7 +281,8 @@ impl Opened {
             mend::mend(&store, &identity, was_closed, &options.metrics)?;
         }
         let identity = Identity::read(&store)?;
-        folder.set_state(&State::Running)?;
+        let floor = state.map_or(Versionstamp::ZERO, |state| state.floor());
+        folder.set_state(&State::Running { floor })?;
 
         let db = open_database(&store, &options.embedded)?;
         for name in [DATA, EXPIRY, META] {
@@ -303,14 +307,13 @@ impl Opened {
             .map_err(|error| open_error(&store, error))?
             .and_then(|value| engine::decode_seal(&identity.seal, &value))
             .ok_or_else(|| damaged(&store, 0, "the last versionstamp is missing"))?;
-        if let Some(State::Closed { last: closed }) = state
-            && last != closed
-        {
-            return Err(damaged(
-                &store,
-                0,
-                format!("it was closed at versionstamp {closed} but is at {last} now"),
-            ));
+        let was_closed = matches!(state, Some(State::Closed { .. }));
+        if last < floor || was_closed && last != floor {
+            // The next look has to find the same.
+            drop((data, expiry, meta, db));
+            folder.set_state(&state.expect("only a state has a floor or was closed"))?;
+            let what = format!("{OTHER_STAMP} {floor} but is at {last} now");
+            return Err(damaged(&store, 0, what));
         }
         Ok(Opened {
             folder,
@@ -323,7 +326,30 @@ impl Opened {
             last,
         })
     }
+
+    /// Closes a store that nothing was written to.
+    fn close(self) -> Result<(), OpenError> {
+        let Opened {
+            folder,
+            lock,
+            last,
+            db,
+            data,
+            expiry,
+            meta,
+            ..
+        } = self;
+        db.persist(PersistMode::SyncAll)
+            .map_err(|error| OpenError::Engine(Arc::new(error)))?;
+        drop((data, expiry, meta, db));
+        folder.set_state(&State::Closed { last })?;
+        drop(lock);
+        Ok(())
+    }
 }
+
+/// How the sentence about a store begins that is not where it was when it was closed.
+const OTHER_STAMP: &str = "it was closed at versionstamp";
 
 /// Removes what an interrupted creation left behind.
 fn remove_unfinished(folder: &Folder) -> Result<(), OpenError> {
@@ -396,6 +422,7 @@ fn open_database(path: &Path, settings: &EmbeddedSettings) -> Result<Database, O
     Database::builder(path)
         .cache_size(settings.block_cache_bytes)
         .max_journaling_size(JOURNALS_BYTES)
+        .max_cached_files(Some(OPEN_TABLES_MAX))
         // Each batch says itself how durable it is.
         .manual_journal_persist(true)
         .open()

@@ -240,6 +240,7 @@ impl Store for MemoryStore {
 
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         collect::check_write(&write, &self.0.limits)?;
+        let write = write.timed_by(&*self.0.clock);
         let mut state = self.0.open_state()?;
         let now = self.0.clock.now();
         let stamp = state.next_stamp(&*self.0.clock);

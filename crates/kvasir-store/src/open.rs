@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kvasir_kv::{Cause, Clock, Limits, Store};
+use kvasir_kv::{Cause, Clock, Limits, SteadyClock, Store};
 
 use crate::clock::SystemClock;
 #[cfg(feature = "embedded")]
@@ -54,12 +54,14 @@ impl Default for OpenOptions {
 /// | `sqlite:FILE` | one SQLite file |
 /// | `mysql://…`, `postgres://…` | a database server |
 ///
-/// Must be called inside a tokio runtime with its timer enabled.
+/// The store goes by a [`SteadyClock`] over that of the options, so what has expired stays expired
+/// when the time of day steps back. Must be called inside a tokio runtime with its timer enabled.
 ///
 /// # Errors
 ///
 /// [`OpenError`] by what the operator does next; [`OpenError::exit_code`] for the process.
-pub async fn open(url: &str, options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
+pub async fn open(url: &str, mut options: OpenOptions) -> Result<Arc<dyn Store>, OpenError> {
+    options.clock = Arc::new(SteadyClock::new(options.clock));
     let (scheme, rest) = url.split_once(':').ok_or_else(|| OpenError::BadUrl {
         reason: "it has no scheme, such as embedded:".into(),
     })?;

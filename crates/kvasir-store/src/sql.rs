@@ -190,6 +190,7 @@ impl Store for SqlStore {
 
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         collect::check_write(&write, &self.shared.limits)?;
+        let write = write.timed_by(&*self.shared.clock);
         match self.submit(Job::Commit(write)).await? {
             Answer::Outcome(outcome) => Ok(outcome),
             Answer::Ingested | Answer::Swept(_) => unreachable!("a commit has an outcome"),

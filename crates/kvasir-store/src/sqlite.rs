@@ -181,7 +181,7 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
-        self.committer.commit(write).await
+        self.committer.commit(write.timed_by(&*self.clock)).await
     }
 
     async fn ingest(&self, entries: Vec<Entry>) -> Result<()> {

@@ -286,6 +286,7 @@ macro_rules! conformance_suite {
                     a_sweep_spares_an_entry_that_was_written_again,
                     a_sweep_of_nothing_removes_nothing,
                     an_expiry_may_be_moved_in_both_directions,
+                    what_has_expired_stays_expired_when_the_clock_steps_back,
                 ]
                 ingest: [
                     entries_are_taken_as_they_are,

@@ -82,6 +82,16 @@ impl RawConnection {
         response.expect("a whole answer")
     }
 
+    /// Reads one answer, or `None` if the connection ends before one is whole: a server that has
+    /// answered and closed resets a client that goes on sending, and that may overtake the answer.
+    ///
+    /// # Panics
+    ///
+    /// If neither happens in time.
+    pub async fn try_read_response(&mut self) -> Option<RawResponse> {
+        within(DEADLINE, "an answer or an end", self.try_response(true)).await
+    }
+
     /// Whether the server closes the connection before the deadline. What it still sends is
     /// dropped.
     pub async fn is_closed_within(&mut self, deadline: Duration) -> bool {

@@ -296,6 +296,40 @@ impl TestServer {
         self.child.id().expect("the server runs")
     }
 
+    /// Its resident memory, in bytes.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no `/proc`, or after the process has ended.
+    pub fn memory_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(status).expect("the server runs on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("the kernel tells it") * 1024
+    }
+
+    /// Processor time that it has used so far.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestServer::memory_bytes`].
+    pub fn processor_time(&self) -> Duration {
+        /// Unit of the figures, in milliseconds: `USER_HZ` is 100 wherever Linux runs.
+        const TICK_MS: u64 = 10;
+        let stat = format!("/proc/{}/stat", self.pid());
+        let stat = std::fs::read_to_string(stat).expect("the server runs on Linux");
+        // The name in parentheses may hold spaces; user and system time are fields 14 and 15.
+        let behind = stat.rsplit(')').next().expect("there is a last part");
+        let ticks: u64 = behind
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse::<u64>().expect("a number of ticks"))
+            .sum();
+        Duration::from_millis(ticks * TICK_MS)
+    }
+
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()

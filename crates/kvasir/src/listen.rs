@@ -12,6 +12,7 @@ mod body;
 mod coarse;
 mod connection;
 pub mod gate;
+pub(crate) mod handles;
 mod io;
 mod proxy;
 mod pulse;

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
-use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate};
+use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate, handles};
 use crate::server_file::{Left, ServerFile};
 use crate::telemetry::probes::{self, Probes, Readiness};
 use crate::telemetry::requests::RequestMetrics;
@@ -53,6 +53,8 @@ pub struct Server {
     pub http: Vec<SocketAddr>,
     /// Addresses with TLS, with real ports.
     pub https: Vec<SocketAddr>,
+    /// Mounts with addresses of their own, with real ports.
+    pub of_mounts: Vec<(String, SocketAddr)>,
     /// The administrator token that was just made, to be shown once.
     pub first_token: Option<SecretString>,
     /// The certificate of the local authority, if the TLS listeners show one of it.
@@ -106,6 +108,7 @@ impl Server {
         shared.describe(config, &mounts);
         shared.start_background(&mounts, tls.clone());
         let (http, https) = (addrs(&sockets.clear), addrs(&sockets.encrypted));
+        let of_mounts = sockets.of_mounts(&mounts);
         let token = shared.access.make_process_token()?;
         let server_file = ServerFile::leave(&config.server.data, &urls(&http, &https), &token)?;
         let edgerc_file = shared.leave_edgerc(config, &https, &http).await?;
@@ -114,6 +117,7 @@ impl Server {
         Ok(Server {
             http,
             https,
+            of_mounts,
             first_token,
             authority_file,
             edgerc_file,
@@ -211,6 +215,15 @@ impl Sockets {
             [] => Ok(None),
             _ => Certificates::load(config, clock).map(Some),
         }
+    }
+
+    /// The addresses of single mounts, by their names.
+    fn of_mounts(&self, mounts: &[Mounted]) -> Vec<(String, SocketAddr)> {
+        let addresses = mounts.iter().flat_map(|mount| {
+            let bound = mount.listen.iter().filter_map(|addr| self.of_mounts.get(addr));
+            bound.map(|bound| (mount.name.clone(), bound.addr))
+        });
+        addresses.collect()
     }
 
     fn all_are_loopback(&self) -> bool {
@@ -370,7 +383,9 @@ impl Shared {
         tls: Option<Certificates>,
     ) -> anyhow::Result<Listeners> {
         let tls = tls.map(|tls| tls.acceptor()).transpose()?;
-        let mut listeners = Listeners::new(config.limits.listeners());
+        let mut limits = config.limits.listeners();
+        limits.connections.total = handles::connections(limits.connections.total);
+        let mut listeners = Listeners::new(limits);
         let count = listeners.connection_count();
         let names = mounts.iter().map(|mount| mount.dialect.name());
         let metrics = Arc::new(RequestMetrics::register(&mut registry, names, count));

@@ -5,7 +5,9 @@
 //! store/            fjall's database, with `kvasir` (format version and nonce) in it
 //! store.new/        a store that is being made; deleted at the next start
 //! store.lock        locked while open; holds the process number of the holder
-//! store.state       whether the last end was clean, and what the store held then
+//! store.state       whether the last end was clean, and what the store held at the last clean one
+//! store.repaired    a repaired copy that is being made; deleted by the next repair
+//! store.damaged-N   what a repair put aside; never touched again
 //! store.ballast     space that is given up when the disk is full
 //! ```
 //!
@@ -48,6 +50,19 @@ impl Folder {
 
     pub(crate) fn store(&self) -> PathBuf {
         self.root.join("store")
+    }
+
+    pub(crate) fn repaired_store(&self) -> PathBuf {
+        self.root.join("store.repaired")
+    }
+
+    /// The first unused name for a store that is put aside.
+    pub(crate) fn damaged_store(&self) -> PathBuf {
+        let name = |number| self.root.join(format!("store.damaged-{number}"));
+        let mut numbers = 1_u32..;
+        numbers
+            .find_map(|number| Some(name(number)).filter(|path| !path.exists()))
+            .expect("a folder holds less than 2^32 names")
     }
 
     pub(crate) fn new_store(&self) -> PathBuf {
@@ -144,7 +159,11 @@ pub(crate) struct Lock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// It is open, or its process ended without closing it.
-    Running,
+    Running {
+        /// The newest versionstamp of the last clean end, below which it cannot be; zero before the
+        /// first one.
+        floor: Versionstamp,
+    },
     /// It was closed, and held this.
     Closed {
         /// The newest versionstamp.
@@ -153,9 +172,18 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// A versionstamp that the store reached for certain.
+    pub(crate) fn floor(&self) -> Versionstamp {
+        match *self {
+            State::Running { floor } | State::Closed { last: floor } => floor,
+        }
+    }
+}
+
+impl State {
     fn to_text(self) -> String {
         let line = match self {
-            State::Running => "running".to_owned(),
+            State::Running { floor } => format!("running {floor}"),
             State::Closed { last } => format!("closed {last}"),
         };
         with_checksum(&line)
@@ -164,7 +192,9 @@ impl State {
     fn parse(text: &str) -> Option<State> {
         let line = without_checksum(text)?;
         match line.split_once(' ') {
-            None if line == "running" => Some(State::Running),
+            Some(("running", floor)) => Some(State::Running {
+                floor: floor.parse().ok()?,
+            }),
             Some(("closed", last)) => Some(State::Closed {
                 last: last.parse().ok()?,
             }),
@@ -347,7 +377,7 @@ mod tests {
         let folder = Folder::new(dir.path());
         assert_eq!(folder.state().unwrap(), None);
         let last = Versionstamp::new(77, 3);
-        for state in [State::Running, State::Closed { last }] {
+        for state in [State::Running { floor: last }, State::Closed { last }] {
             folder.set_state(&state).unwrap();
             assert_eq!(folder.state().unwrap(), Some(state));
         }

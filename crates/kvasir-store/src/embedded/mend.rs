@@ -111,10 +111,15 @@ fn read(path: &Path, missing: &str) -> Result<Vec<u8>, OpenError> {
     })
 }
 
-/// What [`mend`] checks, without changing anything. A torn tail is no damage.
-pub(crate) fn inspect(store: &Path, identity: &Identity) -> Result<(), OpenError> {
+/// What [`mend`] checks, without changing anything. Except after a clean end a torn tail is no
+/// damage.
+pub(crate) fn inspect(
+    store: &Path,
+    identity: &Identity,
+    was_closed: bool,
+) -> Result<(), OpenError> {
     check_pointers(store)?;
-    read_journals(store, identity, false).map(drop)
+    read_journals(store, identity, was_closed).map(drop)
 }
 
 /// A journal whose last batch is torn.

@@ -1,14 +1,12 @@
 //! Reads everything that a store holds and says what is damaged.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use fjall::{AbstractTree, Keyspace, PersistMode};
+use fjall::{AbstractTree, Keyspace};
 use kvasir_kv::{Key, Versionstamp};
 
 use super::Opened;
 use super::engine::{decode_row, encode_row};
-use super::folder::State;
 use crate::open::{OpenError, OpenOptions};
 use crate::record;
 
@@ -70,19 +68,7 @@ pub fn verify(dir: &Path, options: &OpenOptions) -> Result<Report, OpenError> {
     }
     verify_records(&opened, &mut report);
     verify_index(&opened, &mut report);
-
-    let Opened {
-        folder,
-        lock,
-        last,
-        db,
-        ..
-    } = opened;
-    db.persist(PersistMode::SyncAll)
-        .map_err(|error| OpenError::Engine(Arc::new(error)))?;
-    drop(db);
-    folder.set_state(&State::Closed { last })?;
-    drop(lock);
+    opened.close()?;
     Ok(report)
 }
 

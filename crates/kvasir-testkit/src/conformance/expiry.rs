@@ -178,3 +178,38 @@ pub async fn an_expiry_may_be_moved_in_both_directions(bed: Bed) {
     assert_eq!(bed.sweep(later(100), 10).await, 1);
     assert_eq!(bed.all().await, []);
 }
+
+/// A day that the clock steps back brings nothing back: reads, lists, checks and sums agree. What is
+/// written then lasts as long as it was meant to, and is swept in its turn.
+pub async fn what_has_expired_stays_expired_when_the_clock_steps_back(bed: Bed) {
+    const DAY_MS: i64 = 86_400_000;
+    let old = bed.set_until("a", "1", later(1_000)).await;
+    bed.set_until("n", "5", later(1_000)).await;
+    bed.set_until("kept", "1", later(2 * DAY_MS)).await;
+    bed.clock.set(later(1_000));
+    assert_eq!(bed.entry("a").await, None);
+
+    bed.clock.set(later(1_000 - DAY_MS));
+    assert_eq!(bed.entry("a").await, None);
+    assert_eq!(names(&bed.all().await), ["kept"]);
+    let stale = AtomicWrite::new().check(key("a"), old);
+    let outcome = bed.store().commit(stale).await.unwrap();
+    assert_eq!(outcome, Outcome::Conflict { failed: vec![0] });
+    bed.apply(Mutation::Sum {
+        key: key("n"),
+        operand: json("1"),
+        bounds: SumBounds::default(),
+    })
+    .await;
+    assert_eq!(bed.text("n").await.unwrap(), "1");
+
+    // By the time of day that a client sees now, in ten seconds.
+    let stamp = bed.set_until("b", "1", later(11_000 - DAY_MS)).await;
+    assert!(stamp > old);
+    bed.clock.set(later(10_999 - DAY_MS));
+    assert!(bed.entry("b").await.is_some());
+    bed.clock.set(later(11_000 - DAY_MS));
+    assert_eq!(bed.entry("b").await, None);
+    assert_eq!(bed.sweep(later(11_000), 10).await, 2);
+    assert_eq!(names(&bed.all().await), ["kept", "n"]);
+}

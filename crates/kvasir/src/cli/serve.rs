@@ -39,6 +39,10 @@ pub(super) struct Serve {
     /// OpenID issuer of the Kopano dialect
     #[arg(long, id = "iss", value_name = "URL")]
     iss: Option<String>,
+    /// Exit with code 2 instead of making an administrator token, where one is needed and there is
+    /// none
+    #[arg(long)]
+    no_bootstrap: bool,
     /// Configuration file in TOML
     #[arg(long, value_name = "FILE", env = "KVASIR_CONFIG")]
     config: Option<PathBuf>,
@@ -54,7 +58,12 @@ Exit codes: 0 stopped by a signal, 1 failed, 2 usage or configuration, 6 databas
 
 impl Serve {
     pub(super) fn run(self, matches: Option<&ArgMatches>) -> Result<(), Failure> {
-        serve(&settings::sources(matches, self.config))
+        let mut sources = settings::sources(matches, self.config);
+        if self.no_bootstrap {
+            let flag = ("server.bootstrap", "--no-bootstrap", "false");
+            sources.flags.push((flag.0.into(), flag.1.into(), vec![flag.2.into()]));
+        }
+        serve(&sources)
     }
 }
 
@@ -103,6 +112,9 @@ fn announce(server: &Server) {
             "\n  https://{addr} shows a certificate of the local authority {}",
             file.display()
         );
+    }
+    for (mount, addr) in &server.of_mounts {
+        println!("\n  The mount {mount} is on http://{addr}");
     }
     if let Some(file) = &server.edgerc_file {
         println!("\n  EdgeKV takes the credential in {}", file.display());

@@ -48,6 +48,7 @@ const fn usual(dialect: &'static str, path: &'static str, keyspace: &'static str
 /// A dialect with the addresses that serve it and nothing else; none for those of `[server]`.
 #[derive(Clone)]
 pub(super) struct Mounted {
+    pub(super) name: String,
     pub(super) dialect: Arc<dyn Dialect>,
     pub(super) listen: Vec<SocketAddr>,
     pub(super) hosts: Vec<String>,
@@ -108,12 +109,14 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
             && let Some(addr) = config.classworks_listener()
         {
             mounts.push(Mounted {
+                name: name.clone(),
                 dialect: own_face,
                 listen: vec![addr],
                 hosts: Vec::new(),
             });
         }
         mounts.push(Mounted {
+            name,
             dialect,
             listen: settings.listen,
             hosts: settings.host,

@@ -74,12 +74,14 @@ async fn on_other_addresses_a_token_is_made_printed_once_and_needed() {
 
 #[tokio::test]
 async fn without_bootstrap_other_addresses_need_a_token_beforehand() {
-    let failure = options()
-        .listen("0.0.0.0:0")
-        .set("server.bootstrap", "false")
-        .try_start()
-        .await
-        .unwrap_err();
-    assert_eq!(failure.status.code(), Some(2));
-    assert!(failure.stderr.contains("token create"), "{failure}");
+    let anywhere = || options().listen("0.0.0.0:0");
+    for options in [
+        anywhere().set("server.bootstrap", "false"),
+        anywhere().arg("--no-bootstrap"),
+    ] {
+        let failure = options.try_start().await.unwrap_err();
+        assert_eq!(failure.status.code(), Some(2));
+        assert!(failure.stderr.contains("token create"), "{failure}");
+        assert!(failure.stderr.contains("server.bootstrap"), "{failure}");
+    }
 }

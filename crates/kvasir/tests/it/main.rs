@@ -8,12 +8,19 @@ mod crash;
 mod databases;
 mod deno_crash;
 mod edgekv;
+mod crowds;
+mod folder;
+mod hostile;
 mod life;
 mod moving;
 mod openapi;
 mod overload;
 mod protocols;
 mod users;
+mod mounts;
+mod overload;
+mod protocols;
+mod streams;
 
 use kvasir_testkit::{ServerOptions, TestServer};
 

@@ -24,7 +24,7 @@ fn key(number: usize) -> Key {
     Key::from_strings([format!("key {number}")])
 }
 
-fn options() -> OpenOptions {
+pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions {
         fatal: FatalHook::new(|error| panic!("{error}")),
         ..OpenOptions::default()
@@ -100,13 +100,13 @@ impl Recorded {
     }
 
     /// The same again, to be damaged.
-    fn copy(&self) -> Recorded {
+    pub(crate) fn copy(&self) -> Recorded {
         let dir = tempfile::tempdir().unwrap();
         copy(self.dir.path(), dir.path());
         Recorded { dir }
     }
 
-    fn store(&self) -> std::path::PathBuf {
+    pub(crate) fn store(&self) -> std::path::PathBuf {
         super::super::store_path(self.dir.path())
     }
 
