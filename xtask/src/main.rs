@@ -14,6 +14,7 @@
 mod bench;
 mod cluster;
 mod crash;
+mod fuzz;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -38,6 +39,8 @@ enum Verb {
     Bench(bench::BenchArgs),
     /// Kills stores and the server while clients write, and judges what is left.
     Crash(crash::CrashArgs),
+    /// Gives every parser of foreign bytes mangled inputs, for longer than CI does.
+    Fuzz(fuzz::FuzzArgs),
     /// Kills database servers and frontends while clients write, for longer than CI does.
     Cluster(cluster::ClusterArgs),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::check(&root()),
         Verb::Bench(args) => bench::run(&args),
         Verb::Crash(args) => crash::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Cluster(args) => cluster::run(&args),
     };
     match done {

@@ -47,7 +47,8 @@ pub struct AccessSettings {
     /// Serve non-loopback addresses without any credential while no token is configured: everything
     /// but administration. Off unless the operator says so.
     pub serve_openly: bool,
-    /// How often one client may ask.
+    /// How often one client may ask. Its settings stand with the other limits.
+    #[serde(skip)]
     pub rates: RateSettings,
 }
 

@@ -6,7 +6,7 @@
 //! is skipped, see [`Programs::find`].
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::skip::skip;
 
 pub use galera::Galera;
 pub use mariadb::MariaDb;
@@ -84,19 +86,6 @@ impl Programs {
             command.env("LD_LIBRARY_PATH", libraries);
         }
         command
-    }
-}
-
-/// Names the file to which tests that cannot run add a line each.
-const SKIPS_VARIABLE: &str = "KVASIR_TEST_SKIPS";
-
-/// Says that a test cannot run here, so that a skipped test can be told from a passed one.
-fn skip(why: &str) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
-    if let Some(path) = std::env::var_os(SKIPS_VARIABLE)
-        && let Ok(mut file) = File::options().append(true).create(true).open(path)
-    {
-        let _ = writeln!(file, "{why}");
     }
 }
 

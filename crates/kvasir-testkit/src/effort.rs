@@ -43,6 +43,15 @@ pub fn crash_kills() -> Option<u32> {
     number("KVASIR_CRASH_KILLS")
 }
 
+/// `KVASIR_FUZZ_SECONDS`: how long each fuzz target gets inputs, whatever the effort.
+///
+/// # Panics
+///
+/// If it is not a number.
+pub fn fuzz_seconds() -> Option<u64> {
+    number("KVASIR_FUZZ_SECONDS")
+}
+
 #[allow(
     clippy::disallowed_methods,
     reason = "tests have no configuration but their environment"

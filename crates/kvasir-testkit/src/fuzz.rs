@@ -3,6 +3,7 @@
 //! The targets stand in `fuzz/src/targets.rs`, where libFuzzer drives them for as long as wanted. In
 //! every change they get their seeds and some thousand inputs made from them by cutting, doubling,
 //! splicing and flipping, which is what finds most of what a first hour of fuzzing finds.
+//! `cargo xtask fuzz --seconds N` gives each target inputs for that long.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use data_encoding::HEXLOWER;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::effort::Effort;
+use crate::effort::{Effort, fuzz_seconds};
 
 /// Mangled inputs of a plain run.
 const INPUTS: u32 = 3_000;
@@ -62,9 +63,17 @@ pub fn short_form(name: &str, target: fn(&[u8]), seeds: &[&[u8]]) {
         run(name, target, seed);
     }
     let mut rng = StdRng::seed_from_u64(effort.seed);
-    for _ in 0..effort.times(INPUTS) {
+    let mut inputs = 0_u64;
+    let begun = Instant::now();
+    let is_enough = |inputs: u64| match fuzz_seconds() {
+        Some(seconds) => begun.elapsed() >= Duration::from_secs(seconds),
+        None => inputs >= u64::from(effort.times(INPUTS)),
+    };
+    while !is_enough(inputs) {
         run(name, target, &input(&mut rng, seeds));
+        inputs += 1;
     }
+    eprint_line(&format!("{name}: {inputs} inputs in {:?}", begun.elapsed()));
 }
 
 fn run(name: &str, target: fn(&[u8]), input: &[u8]) {
@@ -80,12 +89,17 @@ fn run(name: &str, target: fn(&[u8]), input: &[u8]) {
     }
 }
 
+fn eprint_input(name: &str, shown: &[u8], bytes: usize) {
+    let shown = HEXLOWER.encode(shown);
+    eprint_line(&format!("{name}: {bytes} bytes: {shown}"));
+}
+
 #[allow(
     clippy::print_stderr,
-    reason = "the input that a failing test is about"
+    reason = "how much was tried, and the input that a failing test is about"
 )]
-fn eprint_input(name: &str, shown: &[u8], bytes: usize) {
-    eprintln!("{name}: {bytes} bytes: {}", HEXLOWER.encode(shown));
+fn eprint_line(line: &str) {
+    eprintln!("{line}");
 }
 
 /// An input: a seed with some changes, or noise.

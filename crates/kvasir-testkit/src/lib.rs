@@ -41,8 +41,10 @@ pub mod raw;
 pub mod script;
 pub mod server;
 pub mod sim;
+pub mod skip;
 pub mod wait;
 pub mod workload;
 
 pub use server::{ServerOptions, TestServer};
+pub use skip::skip;
 pub use wait::{DEADLINE, eventually, within};

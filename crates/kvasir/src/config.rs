@@ -56,7 +56,7 @@ pub struct Config {
     pub log: LogSettings,
     /// `[metrics]`: whether `/metrics` is served.
     pub metrics: MetricsSettings,
-    /// `[auth]`: who may ask without a token, and how often.
+    /// `[auth]`: who may ask without a token.
     pub auth: AccessSettings,
     /// `[accounts]`: the accounts dialect.
     pub accounts: accounts::Settings,

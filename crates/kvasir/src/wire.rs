@@ -17,8 +17,9 @@ use kvasir_api::admin::metrics::Series;
 use kvasir_api::openapi::{self, Document};
 use kvasir_api::{Ctx, Site, context};
 use kvasir_auth::edgegrid::Clients;
-use kvasir_auth::{Access, Passwords};
+use kvasir_auth::{Access, AccessSettings, Passwords};
 use kvasir_kv::{Clock, Keyspace, KeyspaceName, Store};
+use kvasir_store::embedded::EmbeddedSettings;
 use kvasir_store::{OpenOptions, StoreMetrics, SystemClock};
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
@@ -70,8 +71,10 @@ pub struct Server {
 struct Shared {
     store: Arc<dyn Store>,
     /// Stores of single mounts, to be closed with the main one.
-    others: Mutex<Vec<Arc<dyn Store>>>,
+    others: Mutex<Vec<OtherStore>>,
     clock: Arc<dyn Clock>,
+    /// What every embedded store may take.
+    embedded: EmbeddedSettings,
     access: Arc<Access>,
     passwords: Passwords,
     document: Document,
@@ -81,6 +84,14 @@ struct Shared {
     background: TaskTracker,
     /// What was measured lately, for the console.
     series: Arc<Series>,
+}
+
+/// A store that is not the main one.
+struct OtherStore {
+    store: Arc<dyn Store>,
+    /// The first mount that named it.
+    mount: String,
+    metrics: Arc<StoreMetrics>,
 }
 
 /// Sockets that are bound and accept nothing yet.
@@ -247,16 +258,22 @@ impl Shared {
             clock: clock.clone(),
             limits,
             metrics,
+            embedded: config.store.embedded,
             ..OpenOptions::default()
         };
         let url = config.server.store_url(&config.store);
         let store = kvasir_store::open(&url, options).await?;
         let system = Keyspace::new(store.clone(), KeyspaceName::system());
-        let access = Access::new(system, clock.clone(), config.auth.clone());
+        let settings = AccessSettings {
+            rates: config.limits.rates.clone(),
+            ..config.auth.clone()
+        };
+        let access = Access::new(system, clock.clone(), settings);
         Ok(Shared {
             store,
             others: Mutex::default(),
             clock,
+            embedded: config.store.embedded,
             access: Arc::new(access),
             passwords: Passwords::new(passwords_at_once()),
             document: Document::default(),
@@ -314,13 +331,23 @@ impl Shared {
         OpenOptions {
             clock: self.clock.clone(),
             limits: self.limits,
+            embedded: self.embedded,
             ..OpenOptions::default()
         }
     }
 
-    /// Closes `store` with the main one.
-    fn keep(&self, store: Arc<dyn Store>) {
-        self.others.lock().expect("no panic while held").push(store);
+    /// Closes the store of a mount with the main one, and shows what it counts.
+    fn keep(&self, other: OtherStore) {
+        self.others.lock().expect("no panic while held").push(other);
+    }
+
+    /// Makes what the stores of single mounts count part of `registry`: `kvasir_mount_NAME_store_...`.
+    fn register_others(&self, registry: &mut Registry) {
+        for other in &*self.others.lock().expect("no panic while held") {
+            let name = other.mount.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            let prefix = format!("mount_{name}");
+            other.metrics.register(registry.sub_registry_with_prefix(prefix));
+        }
     }
 
     /// The context of one mount.
@@ -387,6 +414,7 @@ impl Shared {
         limits.connections.total = handles::connections(limits.connections.total);
         let mut listeners = Listeners::new(limits);
         let count = listeners.connection_count();
+        self.register_others(&mut registry);
         let names = mounts.iter().map(|mount| mount.dialect.name());
         let metrics = Arc::new(RequestMetrics::register(&mut registry, names, count));
         let registry = config.metrics.enabled.then_some(registry);
@@ -431,8 +459,9 @@ impl Shared {
         // Background work ends by itself; a task that does not is no reason to wait.
         let _ = tokio::time::timeout(crate::listen::DRAIN_MAX / 6, self.background.wait()).await;
         let others = self.others.into_inner().expect("no panic while held");
-        for store in others {
-            store
+        for other in others {
+            other
+                .store
                 .close()
                 .await
                 .context("closing the store of a mount")?;

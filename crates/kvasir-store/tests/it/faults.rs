@@ -5,7 +5,7 @@
 //! failure, the process ended with the documented code and in time, and the folder opens again with
 //! every acknowledged commit, each unknown one whole or absent.
 //!
-//! The short form tries some n; `KVASIR_FAULTS=all` tries every one.
+//! The short form tries some n; `cargo xtask crash --faults` tries every one.
 #![allow(
     clippy::disallowed_methods,
     reason = "the child is told what to do by its environment"
@@ -32,7 +32,7 @@ const CHILD_MAX: Duration = Duration::from_secs(60);
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::default();
-    options.embedded.ballast_bytes = 0;
+    options.embedded.ballast_bytes = 1024 * 1024;
     options
 }
 
@@ -162,7 +162,7 @@ fn can_trace() -> bool {
         .status();
     let can = traced.is_ok_and(|status| status.success());
     if !can {
-        eprintln!("SKIPPED: faults need strace and the right to trace");
+        kvasir_testkit::skip("faults need strace and the right to trace");
     }
     can
 }
@@ -171,6 +171,14 @@ fn numbers() -> Vec<usize> {
     match std::env::var("KVASIR_FAULTS").as_deref() {
         Ok("all") => (1..=COMMITS + 10).collect(),
         _ => vec![1, 3, 60],
+    }
+}
+
+/// Those for a further error of a call that was tried with another one.
+fn fewer_numbers() -> Vec<usize> {
+    match std::env::var("KVASIR_FAULTS").as_deref() {
+        Ok("all") => numbers(),
+        _ => vec![2],
     }
 }
 
@@ -204,11 +212,23 @@ fn check_folder(dir: &Path, told: &Told, fault: &str) {
 }
 
 fn check(call: &str, error: &str, paths: &[&str]) {
+    check_at(&numbers(), call, error, paths);
+}
+
+/// With each error that a full disk or an exhausted quota is told by, too.
+fn check_with_every_error(call: &str) {
+    check(call, "EIO", &[]);
+    for error in ["ENOSPC", "EDQUOT"] {
+        check_at(&fewer_numbers(), call, error, &[]);
+    }
+}
+
+fn check_at(numbers: &[usize], call: &str, error: &str, paths: &[&str]) {
     if !can_trace() {
         return;
     }
     let mut hits = 0;
-    for number in numbers() {
+    for number in numbers {
         for then in ["", "+"] {
             let dir = tempfile::tempdir().unwrap();
             let fault = format!("{call}:error={error}:when={number}{then}");
@@ -263,6 +283,33 @@ fn a_full_disk_that_the_guard_did_not_see_is_final_and_loses_nothing() {
 }
 
 #[test]
+fn an_exhausted_quota_is_final_and_loses_nothing() {
+    check_at(&fewer_numbers(), "write", "EDQUOT", JOURNALS);
+}
+
+#[test]
+fn without_room_for_the_ballast_the_store_goes_on() {
+    if !can_trace() {
+        return;
+    }
+    for error in ["ENOSPC", "EDQUOT", "EIO"] {
+        let dir = tempfile::tempdir().unwrap();
+        let fault = format!("fallocate:error={error}:when=1+");
+        let told = run(dir.path(), &fault, &[]);
+        // Only the ballast is missing then.
+        assert_eq!(told.code, Some(0), "{fault}: {told:?}");
+        assert_eq!(told.acked.len(), COMMITS, "{fault}");
+        check_folder(dir.path(), &told, &fault);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_leaves_a_folder_that_opens() {
+    let paths = ["store", "store.new", "store.state", "store.state.new"];
+    check("openat", "EIO", &[JOURNALS, &paths].concat());
+}
+
+#[test]
 fn a_failed_sync_of_data_is_final_and_loses_nothing() {
     check("fdatasync", "EIO", &[]);
 }
@@ -274,17 +321,17 @@ fn a_failed_sync_is_final_and_loses_nothing() {
 
 #[test]
 fn a_failed_rename_leaves_a_folder_that_opens() {
-    check("rename", "EIO", &[]);
+    check_with_every_error("rename");
 }
 
 #[test]
 fn a_failed_new_folder_leaves_a_folder_that_opens() {
-    check("mkdir", "EIO", &[]);
+    check_with_every_error("mkdir");
 }
 
 #[test]
 fn a_failed_change_of_length_leaves_a_folder_that_opens() {
-    check("ftruncate", "EIO", &[]);
+    check_with_every_error("ftruncate");
 }
 
 #[test]
@@ -292,7 +339,13 @@ fn an_interrupted_call_goes_on() {
     if !can_trace() {
         return;
     }
-    for (call, paths) in [("write", JOURNALS), ("fdatasync", &[])] {
+    for (call, paths) in [
+        ("write", JOURNALS),
+        ("fdatasync", &[]),
+        ("fsync", &[]),
+        ("ftruncate", &[]),
+        ("fallocate", &[]),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let fault = format!("{call}:error=EINTR:when=3+7");
         let told = run(dir.path(), &fault, paths);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kvasir_auth::access::RateSettings;
 use serde::Deserialize;
 
 use super::duration;
@@ -41,6 +42,8 @@ pub struct LimitSettings {
     pub requests_in_progress: usize,
     /// Largest value, in bytes; at most 8 MiB. Above it the answer is 413.
     pub value_bytes: usize,
+    /// How often one client may ask.
+    pub rates: RateSettings,
 }
 
 impl Default for LimitSettings {
@@ -58,6 +61,7 @@ impl Default for LimitSettings {
             http2_streams: 100,
             requests_in_progress: 2048,
             value_bytes: kvasir_kv::limits::VALUE_BYTES_DEFAULT,
+            rates: RateSettings::default(),
         }
     }
 }

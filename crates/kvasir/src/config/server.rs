@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use kvasir_store::embedded::EmbeddedSettings;
 use serde::Deserialize;
 
 /// Where people expect the server that the documents talk of.
@@ -69,6 +70,8 @@ pub struct StoreSettings {
     /// `embedded:DIR`, `sqlite:FILE`, `mysql://…`, `postgres://…` or `memory:`. Also `--store`.
     /// Empty means the embedded store in the data folder.
     pub url: String,
+    /// Memory and disk space of every embedded store.
+    pub embedded: EmbeddedSettings,
 }
 
 impl ServerSettings {

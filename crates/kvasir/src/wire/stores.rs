@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kvasir_kv::Store;
 
-use super::Shared;
+use super::{OtherStore, Shared};
 use crate::config::mounts::MountSettings;
 use crate::exit::Failure;
 
@@ -35,7 +35,9 @@ impl<'a> Stores<'a> {
         if let Some(store) = self.open.get(url) {
             return Ok(store.clone());
         }
-        let store = kvasir_store::open(url, self.shared.open_options())
+        let options = self.shared.open_options();
+        let metrics = Arc::clone(&options.metrics);
+        let store = kvasir_store::open(url, options)
             .await
             .map_err(|error| {
                 let failure = Failure::from(error);
@@ -44,7 +46,11 @@ impl<'a> Stores<'a> {
                     error: failure.error.context(format!("mount.{name}.store")),
                 }
             })?;
-        self.shared.keep(store.clone());
+        self.shared.keep(OtherStore {
+            store: store.clone(),
+            mount: name.to_owned(),
+            metrics,
+        });
         self.open.insert(url.clone(), store.clone());
         Ok(store)
     }

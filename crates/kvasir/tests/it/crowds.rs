@@ -9,7 +9,7 @@ use kvasir_testkit::{DEADLINE, TestServer, eventually, skip, within};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::{options, server};
+use crate::server;
 
 /// Connections of the crowd, as the operator's contract has it (LIM-3).
 const CROWD: usize = 20_000;

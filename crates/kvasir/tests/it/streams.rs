@@ -4,7 +4,8 @@
 
 use kvasir_testkit::raw::RawConnection;
 use kvasir_testkit::server::http_client;
-use kvasir_testkit::{DEADLINE, Effort, TestServer, within};
+use kvasir_testkit::effort::Effort;
+use kvasir_testkit::{DEADLINE, TestServer, within};
 
 use crate::server;
 
