@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::MatchedPath;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use kvasir_auth::{Access, TooSoon};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use kvasir_auth::Access;
+use kvasir_auth::rate::Standing;
 use tower::ServiceExt;
 
 use crate::error::ApiError;
@@ -20,6 +23,10 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Header that carries our stable error code beside the dialect's own error body.
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-kvasir-error");
+
+/// Header that tells a client what it has left of its rate, in the form of the IETF's draft 7, which
+/// is also what Classworks' clients read.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// One HTTP API: its routes and the shape of its errors.
 pub trait Dialect: Send + Sync + 'static {
@@ -136,7 +143,7 @@ impl Site {
         let mounts = places
             .into_iter()
             .map(|Place { dialect, hosts }| Mount {
-                routes: dialect.routes(),
+                routes: dialect.routes().layer(from_fn(note_route)),
                 dialect,
                 hosts: hosts.iter().map(|host| plain_host(host)).collect(),
             })
@@ -191,14 +198,19 @@ impl Found<'_> {
     /// Answers the request. Never fails: every error is rendered.
     pub async fn handle(&self, request: Request<Body>, info: &RequestInfo) -> Response {
         let access = self.site.access.as_ref();
-        let too_soon = access.and_then(|access| access.count_address(info.client).err());
+        let standing = access.and_then(|access| access.count_address(info.client));
+        let too_soon = standing.filter(|standing| !standing.is_allowed);
         let mut response = match (self.mount, too_soon) {
             (None, _) => plain(&ApiError::not_found("no such route")),
             (Some(mount), None) => mount.answer(request, info).await,
-            (Some(mount), Some(TooSoon { seconds })) => {
-                mount.rendered(ApiError::too_many_requests(seconds).into_response(), info)
+            (Some(mount), Some(refused)) => {
+                let error = ApiError::too_many_requests(refused.retry_after_seconds());
+                mount.rendered(error.into_response(), info)
             }
         };
+        if let Some(standing) = standing {
+            tell_standing(response.headers_mut(), &standing);
+        }
         response.headers_mut().insert(REQUEST_ID, info.id.header());
         response
     }
@@ -246,6 +258,9 @@ impl Mount {
             return response;
         };
         let mut rendered = self.dialect.render(&error, info);
+        if let Some(route) = response.extensions_mut().remove::<MatchedPath>() {
+            rendered.extensions_mut().insert(route);
+        }
         for name in KEPT_HEADERS {
             if let Some(value) = response.headers_mut().remove(&name) {
                 rendered.headers_mut().insert(name, value);
@@ -265,6 +280,31 @@ impl Mount {
         }
         rendered
     }
+}
+
+/// Leaves the template of the route that served a request on its answer, for who counts requests.
+async fn note_route(request: Request<Body>, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
+/// Tells a client what it has left, before it is refused. A dialect's own words win.
+fn tell_standing(headers: &mut HeaderMap, standing: &Standing) {
+    if headers.contains_key(RATE_LIMIT) {
+        return;
+    }
+    let words = format!(
+        "limit={}, remaining={}, reset={}",
+        standing.limit,
+        standing.remaining,
+        standing.reset_seconds()
+    );
+    let words = HeaderValue::try_from(words).expect("digits, letters and signs");
+    headers.insert(RATE_LIMIT, words);
 }
 
 /// The answer where no dialect is responsible.

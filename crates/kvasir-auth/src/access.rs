@@ -243,19 +243,14 @@ impl Access {
         })
     }
 
-    /// Counts one request from an address, or says when to come again.
-    ///
-    /// # Errors
-    ///
-    /// [`TooSoon`].
-    pub fn count_address(&self, client: IpAddr) -> Result<(), TooSoon> {
-        match &self.by_address {
-            Some(_) if client.to_canonical().is_loopback() && !self.settings.rates.on_loopback => {
-                Ok(())
-            }
-            Some(rates) => TooSoon::unless_allowed(&rates.take(&counted_address(client))),
-            None => Ok(()),
+    /// Counts one request from an address and says how it stands, or when to come again. `None` for
+    /// an address that is not limited.
+    pub fn count_address(&self, client: IpAddr) -> Option<Standing> {
+        let rates = self.by_address.as_ref()?;
+        if client.to_canonical().is_loopback() && !self.settings.rates.on_loopback {
+            return None;
         }
+        Some(rates.take(&counted_address(client)))
     }
 
     fn count_token(&self, id: TokenId, approach: Approach) -> Result<(), Denied> {

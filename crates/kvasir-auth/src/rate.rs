@@ -50,6 +50,8 @@ impl Quota {
 pub struct Standing {
     /// Whether there was one left to take.
     pub is_allowed: bool,
+    /// How many a full bucket holds.
+    pub limit: u32,
     /// How many are left.
     pub remaining: u32,
     /// Until one is there again; zero if there is.
@@ -133,6 +135,7 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         let room_left = now.saturating_add(full) - full_at;
         Standing {
             is_allowed,
+            limit: self.quota.burst,
             remaining: u32::try_from(room_left / every).unwrap_or(u32::MAX),
             retry_after: Duration::from_micros(every.saturating_sub(room_left)),
             reset: Duration::from_micros(full_at - now),

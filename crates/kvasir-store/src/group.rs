@@ -334,6 +334,12 @@ impl<E: Engine> Worker<E> {
                 .queue_wait_seconds
                 .observe(waited.as_secs_f64());
         }
+        // The oldest stand first.
+        if let Some(job) = jobs.get(jobs.len() / 10) {
+            let waited = started.saturating_duration_since(job.submitted);
+            let p90 = &self.metrics.queue_wait_p90_seconds;
+            p90.set(waited.as_secs_f64());
+        }
         let space = self.engine.space();
         self.queue.set_lacks_space(space != Space::Enough);
 

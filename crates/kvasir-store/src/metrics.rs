@@ -3,6 +3,8 @@
 //! One [`StoreMetrics`] per opened store. It has no labels of its own; who registers several stores
 //! gives each registry a constant label. Names follow Prometheus' habits (seconds, bytes).
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -23,6 +25,8 @@ pub struct StoreMetrics {
     pub sync_seconds: Histogram,
     /// Time from submission of a write to the start of its group, in seconds.
     pub queue_wait_seconds: Histogram,
+    /// Nine tenths of the writes of the last group waited for it no longer than this, in seconds.
+    pub queue_wait_p90_seconds: Gauge<f64, AtomicU64>,
     /// Writes that wait or are being written.
     pub queue_writes: Gauge,
     /// Bytes of writes that wait or are being written.
@@ -75,6 +79,7 @@ impl Default for StoreMetrics {
             group_writes: sizes(),
             sync_seconds: times(),
             queue_wait_seconds: times(),
+            queue_wait_p90_seconds: Gauge::default(),
             queue_writes: Gauge::default(),
             queue_bytes: Gauge::default(),
             busy: Counter::default(),
@@ -109,6 +114,7 @@ impl StoreMetrics {
         registry.register("group_writes", "Writes in one group", self.group_writes.clone());
         registry.register("sync_seconds", "Time to write and sync one group", self.sync_seconds.clone());
         registry.register("queue_wait_seconds", "Time from submission of a write to its group", self.queue_wait_seconds.clone());
+        registry.register("queue_wait_p90_seconds", "Time that nine tenths of the last group waited for it at most", self.queue_wait_p90_seconds.clone());
         registry.register("queue_writes", "Writes waiting or being written", self.queue_writes.clone());
         registry.register("queue_bytes", "Bytes of writes waiting or being written", self.queue_bytes.clone());
         registry.register("busy", "Writes refused because the queue was full", self.busy.clone());

@@ -11,10 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use kvasir_kv::{
-    AtomicWrite, Check, Clock, Committed, Entry, Error, Key, KeyRange, Meta, Mutation, Outcome,
-    Part, RangeRead, RangeResult, SnapshotRead, SumBounds, UnixMillis, Value, Versionstamp,
-};
+use kvasir_kv::{AtomicWrite, Check, Clock, Committed, Entry, Error, Key, KeyRange, Meta, Mutation, Outcome, Part, RangeRead, RangeResult, SnapshotRead, SteadyClock, SumBounds, UnixMillis, Value, Versionstamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
@@ -117,7 +114,7 @@ where
 
 /// Runs a script, compares each answer with the model, and returns the answers as text.
 async fn run(mut bed: Bed, script: &[Step]) -> Result<Vec<String>, proptest::test_runner::Reason> {
-    let mut state = State::default();
+    let mut state = State::new(&bed);
     let mut trace = Vec::with_capacity(script.len());
     for (number, step) in script.iter().enumerate() {
         let backend = bed.store().capabilities().backend;
@@ -132,24 +129,33 @@ async fn run(mut bed: Bed, script: &[Step]) -> Result<Vec<String>, proptest::tes
     Ok(trace)
 }
 
-#[derive(Default)]
 struct State {
     model: Model,
+    /// What the store's clock shows, which never steps back.
+    clock: SteadyClock,
     /// Versionstamps of all commits so far.
     stamps: Vec<Versionstamp>,
 }
 
 impl State {
+    fn new(bed: &Bed) -> State {
+        State {
+            model: Model::default(),
+            clock: SteadyClock::new(Arc::new(bed.clock.clone())),
+            stamps: Vec::new(),
+        }
+    }
+
     /// Does one step; gives its answer as text, or how it differs from the model.
     async fn step(&mut self, bed: &mut Bed, step: &Step) -> Result<String, String> {
-        let now = bed.clock.now();
+        let now = self.clock.now();
         match step {
             Step::Commit {
                 checks,
                 mutations,
                 report_existed,
             } => {
-                let write = self.write(checks, mutations, *report_existed, now);
+                let write = self.write(checks, mutations, *report_existed, bed.clock.now());
                 self.commit(bed, write, now).await
             }
             Step::Read(read) => {
@@ -196,10 +202,17 @@ impl State {
                 Ok(format!("swept {removed}"))
             }
             Step::MoveClock(ms) => {
-                bed.clock.set(UnixMillis(now.0 + ms));
+                bed.clock.set(UnixMillis(bed.clock.now().0 + ms));
+                // Both look at once, so that they bridge the same step.
+                let looked = SnapshotRead::keys([Key::from_strings(["clock"])]);
+                bed.store().read(looked).await.map_err(text)?;
+                self.clock.now();
                 Ok("moved".into())
             }
             Step::Reopen => {
+                // A store that was closed knows nothing of a step before, and memory cannot be.
+                bed.clock.set(now);
+                self.clock.now();
                 bed.reopen().await;
                 Ok("reopened".into())
             }
@@ -211,8 +224,9 @@ impl State {
         checks: &[(Key, Version)],
         mutations: &[Mutation],
         report_existed: bool,
-        now: UnixMillis,
+        time_of_day: UnixMillis,
     ) -> AtomicWrite {
+        let now = self.clock.now();
         let check = |(key, version): &(Key, Version)| Check {
             key: key.clone(),
             versionstamp: match version {
@@ -226,7 +240,7 @@ impl State {
             if let Mutation::Set { expires_at, .. }
             | Mutation::SetVersionstamped { expires_at, .. } = &mut mutation
             {
-                *expires_at = expires_at.map(|at| UnixMillis(now.0 + at.0));
+                *expires_at = expires_at.map(|at| UnixMillis(time_of_day.0 + at.0));
             }
             mutation
         });
@@ -243,7 +257,9 @@ impl State {
         write: AtomicWrite,
         now: UnixMillis,
     ) -> Result<String, String> {
-        match bed.store().commit(write.clone()).await {
+        let answer = bed.store().commit(write.clone()).await;
+        let write = write.timed_by(&self.clock);
+        match answer {
             Ok(Outcome::Committed(Committed {
                 versionstamp,
                 existed,

@@ -138,3 +138,37 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
 fn complain(failure: &Failure) {
     eprintln!("kvasir: {failure}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks a verb and those below it.
+    fn check(command: &clap::Command, path: &str) {
+        let about = command.get_about().map(ToString::to_string);
+        assert!(about.is_some_and(|about| !about.is_empty()), "{path}: no purpose");
+        let help = command.get_after_help().map(ToString::to_string);
+        let help = help.unwrap_or_default();
+        let examples = help
+            .lines()
+            .skip_while(|line| *line != "Examples:")
+            .filter(|line| line.starts_with("  ") && line.contains("kvasir "));
+        assert!(examples.count() >= 2, "{path}: less than two examples");
+        assert!(help.contains("Exit codes: "), "{path}: no exit codes");
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            check(verb, &format!("{path} {}", verb.get_name()));
+        }
+    }
+
+    #[test]
+    fn every_verb_tells_its_purpose_two_examples_and_its_exit_codes() {
+        for verb in command().get_subcommands().filter(|verb| verb.get_name() != "help") {
+            check(verb, verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        command().debug_assert();
+    }
+}

@@ -70,6 +70,8 @@ pub struct Server {
 /// What every mount is built from.
 struct Shared {
     store: Arc<dyn Store>,
+    /// What the main store counts.
+    metrics: Arc<StoreMetrics>,
     /// Stores of single mounts, to be closed with the main one.
     others: Mutex<Vec<OtherStore>>,
     clock: Arc<dyn Clock>,
@@ -257,7 +259,7 @@ impl Shared {
         let options = OpenOptions {
             clock: clock.clone(),
             limits,
-            metrics,
+            metrics: metrics.clone(),
             embedded: config.store.embedded,
             ..OpenOptions::default()
         };
@@ -271,6 +273,7 @@ impl Shared {
         let access = Access::new(system, clock.clone(), settings);
         Ok(Shared {
             store,
+            metrics,
             others: Mutex::default(),
             clock,
             embedded: config.store.embedded,
@@ -426,7 +429,11 @@ impl Shared {
                 stop.run_until_cancelled(sampling).await;
             });
         }
-        let gate = Arc::new(Gate::new(config.limits.requests_in_progress));
+        let gate = Arc::new(Gate::new(
+            config.limits.requests_in_progress,
+            self.metrics.clone(),
+            config.limits.queue_wait,
+        ));
         let handler = |mounts: Vec<Mounted>| {
             let places = mounts.into_iter().map(Into::into).collect();
             Arc::new(Handler {

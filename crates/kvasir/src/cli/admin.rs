@@ -7,7 +7,7 @@ use anyhow::Context;
 use reqwest::Method;
 use serde_json::Value as Json;
 
-use super::client::{Client, Target, refused};
+use super::client::{Client, Target, refused, segment};
 use super::settings;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
@@ -16,6 +16,9 @@ use crate::wire::Offline;
 
 /// Where the API lies.
 const API: &str = "/_/api/v1";
+
+/// Items asked for at once.
+const PAGE_ITEMS: usize = 1_000;
 
 /// See the module.
 pub(crate) enum Administration {
@@ -94,6 +97,27 @@ impl Administration {
             return Ok(Json::Null);
         }
         Ok(serde_json::from_slice(&answer).context("the answer is not JSON")?)
+    }
+
+    /// All items of a paged list: those in `member` of every page of `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Administration::call`].
+    pub(crate) async fn all(&self, path: &str, member: &str) -> Result<Vec<Json>, Failure> {
+        let first = format!("{path}?limit={PAGE_ITEMS}");
+        let mut items = Vec::new();
+        let mut next = first.clone();
+        loop {
+            let mut page = self.call(Method::GET, &next, None).await?;
+            if let Json::Array(more) = page[member].take() {
+                items.extend(more);
+            }
+            match page["cursor"].as_str() {
+                Some(cursor) => next = format!("{first}&cursor={}", segment(cursor)),
+                None => return Ok(items),
+            }
+        }
     }
 
     /// Closes what was opened.

@@ -81,7 +81,7 @@ impl Classworks {
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
         let server = Administration::reach(&self.target).await?;
-        let namespaces = all(&server).await;
+        let namespaces = server.all("/classworks/namespaces", "namespaces").await;
         server.leave().await?;
         let mut printer = Printer::new(&self.form);
         printer.begin(&["namespace", "name", "access"])?;
@@ -91,21 +91,6 @@ impl Ls {
             printer.row(&namespace, &cells)?;
         }
         printer.end()
-    }
-}
-
-async fn all(server: &Administration) -> Result<Vec<Json>, Failure> {
-    let mut namespaces = Vec::new();
-    let mut path = "/classworks/namespaces".to_owned();
-    loop {
-        let mut page = server.call(Method::GET, &path, None).await?;
-        if let Json::Array(more) = page["namespaces"].take() {
-            namespaces.extend(more);
-        }
-        match page["cursor"].as_str() {
-            Some(cursor) => path = format!("/classworks/namespaces?cursor={cursor}"),
-            None => return Ok(namespaces),
-        }
     }
 }
 

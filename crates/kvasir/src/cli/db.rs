@@ -117,7 +117,7 @@ impl Create {
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
         let server = Administration::reach(&self.target).await?;
-        let listed = list(&server).await;
+        let listed = server.all("/databases", "databases").await;
         server.leave().await?;
         let mut printer = Printer::new(&self.form);
         printer.begin(&["name", "id", "created"])?;
@@ -127,21 +127,6 @@ impl Ls {
             printer.row(&database, &cells)?;
         }
         printer.end()
-    }
-}
-
-async fn list(server: &Administration) -> Result<Vec<Json>, Failure> {
-    let mut databases = Vec::new();
-    let mut path = "/databases".to_owned();
-    loop {
-        let mut page = server.call(Method::GET, &path, None).await?;
-        if let Json::Array(found) = page["databases"].take() {
-            databases.extend(found);
-        }
-        match page["cursor"].as_str() {
-            Some(cursor) => path = format!("/databases?cursor={}", segment(cursor)),
-            None => return Ok(databases),
-        }
     }
 }
 
@@ -158,7 +143,7 @@ impl Rm {
     }
 
     async fn remove(&self, server: &Administration) -> Result<Json, Failure> {
-        let known = list(server).await?;
+        let known = server.all("/databases", "databases").await?;
         if !known.iter().any(|database| database["name"] == *self.name) {
             return Err(Failure::new(
                 Exit::NotFound,

@@ -148,7 +148,7 @@ impl Create {
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
         let server = Administration::reach(&self.target).await?;
-        let tokens = all(&server).await;
+        let tokens = server.all("/tokens", "tokens").await;
         server.leave().await?;
         let mut printer = Printer::new(&self.form);
         printer.begin(&["id", "name", "database", "state"])?;
@@ -166,22 +166,6 @@ impl Ls {
             printer.row(&token, &cells)?;
         }
         printer.end()
-    }
-}
-
-/// All tokens; there are at most some thousands.
-async fn all(server: &Administration) -> Result<Vec<Json>, Failure> {
-    let mut tokens = Vec::new();
-    let mut path = "/tokens?limit=1000".to_owned();
-    loop {
-        let mut page = server.call(Method::GET, &path, None).await?;
-        if let Json::Array(more) = page["tokens"].take() {
-            tokens.extend(more);
-        }
-        match page["cursor"].as_str() {
-            Some(cursor) => path = format!("/tokens?limit=1000&cursor={cursor}"),
-            None => return Ok(tokens),
-        }
     }
 }
 

@@ -313,33 +313,20 @@ impl Passwd {
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
         let server = Administration::reach(&self.target).await?;
+        let users = server.all("/users", "users").await;
+        server.leave().await?;
         let mut printer = Printer::new(&self.form);
         printer.begin(&["id", "email", "role", "state"])?;
-        let mut path = "/users?limit=1000".to_owned();
-        loop {
-            let page = match server.call(Method::GET, &path, None).await {
-                Ok(page) => page,
-                Err(failure) => {
-                    server.leave().await?;
-                    return Err(failure);
-                }
+        for user in users? {
+            let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
+            let state = if user["disabled"] == true {
+                "disabled"
+            } else {
+                "enabled"
             };
-            for user in page["users"].as_array().into_iter().flatten() {
-                let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
-                let state = if user["disabled"] == true {
-                    "disabled"
-                } else {
-                    "enabled"
-                };
-                let cells = [text("id"), text("email"), text("role"), state.to_owned()];
-                printer.row(user, &cells)?;
-            }
-            match page["cursor"].as_str() {
-                Some(cursor) => path = format!("/users?limit=1000&cursor={cursor}"),
-                None => break,
-            }
+            let cells = [text("id"), text("email"), text("role"), state.to_owned()];
+            printer.row(&user, &cells)?;
         }
-        server.leave().await?;
         printer.end()
     }
 }

@@ -40,6 +40,10 @@ pub struct LimitSettings {
     pub http2_streams: u32,
     /// Most requests in progress. Above it the answer is 503 with `Retry-After`.
     pub requests_in_progress: usize,
+    /// How long nine tenths of the writes may wait for their commit. Beyond it, while very many wait,
+    /// the answer to new ones is 503 with `Retry-After`.
+    #[serde(with = "duration")]
+    pub queue_wait: Duration,
     /// Largest value, in bytes; at most 8 MiB. Above it the answer is 413.
     pub value_bytes: usize,
     /// How often one client may ask.
@@ -60,6 +64,7 @@ impl Default for LimitSettings {
             connections_per_address: 256,
             http2_streams: 100,
             requests_in_progress: 2048,
+            queue_wait: Duration::from_millis(50),
             value_bytes: kvasir_kv::limits::VALUE_BYTES_DEFAULT,
             rates: RateSettings::default(),
         }

@@ -91,14 +91,14 @@ impl Handler {
         }
         let found = self.site.find(&info);
         let dialect = found.dialect();
-        let response = if let Some(_permit) = self.gate.enter(dialect) {
+        let response = if let Some(_permit) = self.gate.enter(dialect, &info.method) {
             let request = request.map(|body| self.paced(body, &found));
             found.handle(request, &info).await
         } else {
             self.metrics.shed.inc();
             found.refuse(Gate::refusal(), &info)
         };
-        self.metrics.answered(dialect, &info, response.status());
+        self.metrics.answered(dialect, &info, &response);
         tracing::debug!(
             request = %info.id,
             dialect,

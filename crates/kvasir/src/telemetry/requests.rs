@@ -4,8 +4,11 @@
 //! label sets are made at start, so that counting a request looks nothing up.
 
 use std::collections::HashMap;
+use std::sync::RwLock;
 
-use http::StatusCode;
+use axum::body::Body;
+use axum::extract::MatchedPath;
+use http::Response;
 use kvasir_api::RequestInfo;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -33,12 +36,30 @@ pub struct RequestMetrics {
     /// Times that accepting failed, usually for lack of file handles.
     pub accept_errors: Counter,
     by_dialect: HashMap<&'static str, ByDialect>,
+    answers_by_route: Family<RouteLabels, Counter>,
+    /// Those counters again, found without making their labels.
+    by_route: RwLock<HashMap<&'static str, HashMap<Box<str>, ByClass>>>,
+}
+
+/// Counters by status class, 1xx to 5xx.
+type ByClass = [Counter; 5];
+
+/// The names of the classes.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The label of requests that no route served: past the router, refused before it, or unknown.
+const NO_ROUTE: &str = "none";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    dialect: &'static str,
+    route: String,
+    status: &'static str,
 }
 
 #[derive(Debug)]
 struct ByDialect {
-    /// By status class, 1xx to 5xx.
-    answers: [Counter; 5],
+    answers: ByClass,
     seconds: Histogram,
 }
 
@@ -69,7 +90,7 @@ impl RequestMetrics {
             .into_iter()
             .chain([NO_DIALECT])
             .map(|dialect| {
-                let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
+                let answers = CLASSES.map(|status| {
                     answers
                         .get_or_create(&AnswerLabels { dialect, status })
                         .clone()
@@ -85,12 +106,15 @@ impl RequestMetrics {
             turned_away: Counter::default(),
             accept_errors: Counter::default(),
             by_dialect,
+            answers_by_route: Family::default(),
+            by_route: RwLock::default(),
         };
         registry.register_collector(Box::new(OpenConnections(Box::new(open_connections))));
         #[rustfmt::skip]
         {
             let registry = registry.sub_registry_with_prefix("http");
             registry.register("requests", "Requests answered", answers);
+            registry.register("route_requests", "Requests answered, by the template of their route", metrics.answers_by_route.clone());
             registry.register("request_seconds", "Time from the head of a request to the head of its answer", seconds);
             registry.register("requests_in_progress", "Requests being answered", metrics.in_progress.clone());
             registry.register("requests_shed", "Requests refused because too many were in progress", metrics.shed.clone());
@@ -102,15 +126,49 @@ impl RequestMetrics {
     }
 
     /// A request got the head of its answer.
-    pub fn answered(&self, dialect: Option<&'static str>, info: &RequestInfo, status: StatusCode) {
-        let Some(counts) = self.by_dialect.get(dialect.unwrap_or(NO_DIALECT)) else {
+    pub fn answered(
+        &self,
+        dialect: Option<&'static str>,
+        info: &RequestInfo,
+        response: &Response<Body>,
+    ) {
+        let dialect = dialect.unwrap_or(NO_DIALECT);
+        let Some(counts) = self.by_dialect.get(dialect) else {
             return;
         };
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        let class = usize::from(response.status().as_u16() / 100).clamp(1, 5) - 1;
         counts.answers[class].inc();
         counts
             .seconds
             .observe(info.received.elapsed().as_secs_f64());
+        let route = response.extensions().get::<MatchedPath>();
+        self.count_route(dialect, route.map_or(NO_ROUTE, MatchedPath::as_str), class);
+    }
+
+    /// Routes are templates, so there are never more of them than the program has.
+    fn count_route(&self, dialect: &'static str, route: &str, class: usize) {
+        {
+            let known = self.by_route.read().expect("no panic while held");
+            let counters = known.get(dialect).and_then(|routes| routes.get(route));
+            if let Some(counters) = counters {
+                counters[class].inc();
+                return;
+            }
+        }
+        let counters = CLASSES.map(|status| {
+            let labels = RouteLabels {
+                dialect,
+                route: route.to_owned(),
+                status,
+            };
+            self.answers_by_route.get_or_create(&labels).clone()
+        });
+        counters[class].inc();
+        let mut known = self.by_route.write().expect("no panic while held");
+        known
+            .entry(dialect)
+            .or_default()
+            .insert(route.into(), counters);
     }
 }
 

@@ -80,6 +80,8 @@ async fn exit_codes_tell_what_went_wrong() {
     }
     let (_, _, err) = on(&server, &["get", "a", "--jsn"]).await;
     assert!(err.contains("--json"), "{err}");
+    let (_, _, err) = on(&server, &["gte", "a"]).await;
+    assert!(err.contains("'get'"), "{err}");
 }
 
 #[tokio::test]
@@ -209,6 +211,112 @@ async fn every_example_in_the_help_of_client_verbs_works() {
                 "watch" if !line.contains("--count") => format!("{line} --count 1"),
                 _ => line,
             };
+            let path = std::path::Path::new(crate::KVASIR).parent().unwrap();
+            let output = tokio::process::Command::new("sh")
+                .args(["-c", &line])
+                .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
+                .current_dir(folder.path())
+                .stdin(std::process::Stdio::null())
+                .output();
+            let output = kvasir_testkit::within(kvasir_testkit::DEADLINE, "it ends", output).await;
+            let output = output.unwrap();
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{example}: {err}");
+        }
+    }
+}
+
+/// Byte strings of a plain run; `KVASIR_TEST_EFFORT=25` does the thousand of the contract (CLI-3).
+const ROUND_TRIPS: u32 = 40;
+
+/// Longest of them, in bytes.
+const BYTES_MAX: usize = 3_000;
+
+#[tokio::test]
+async fn random_bytes_come_back_from_standard_input_to_standard_output_as_they_were() {
+    let server = server().await;
+    let effort = kvasir_testkit::effort::Effort::from_env();
+    // Numbers that are the same every time and fill the whole range of a byte.
+    let mut state = effort.seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state >> 33
+    };
+    let command = |args: &[&str]| {
+        let mut command = tokio::process::Command::new(crate::KVASIR);
+        command
+            .args(args)
+            .env("KVASIR_SERVER", server.url(""))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        command
+    };
+    for number in 0..effort.times(ROUND_TRIPS) {
+        let length = match number {
+            0 => 0,
+            _ => usize::try_from(next()).unwrap() % BYTES_MAX,
+        };
+        let bytes: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+        let key = format!("bytes.{}", number % 7);
+        let mut put = command(&["put", &key, "-"]).spawn().unwrap();
+        let mut stdin = put.stdin.take().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, &bytes).await.unwrap();
+        drop(stdin);
+        assert!(put.wait().await.unwrap().success());
+        let got = command(&["get", &key, "-o", "raw"]).output().await.unwrap();
+        assert_eq!(got.stdout, bytes, "string {number}");
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_output_tells_the_same() {
+    let server = server().await;
+    for (key, value) in [("list.a", "1"), ("list.b", r#"{"x":"y,z"}"#)] {
+        on(&server, &["put", key, value]).await;
+    }
+    for (form, expected) in [
+        ("table", "KEY     VALUE\nlist.a  1\nlist.b  {\"x\":\"y,z\"}\n"),
+        ("raw", "list.a\nlist.b\n"),
+        ("csv", "key,value\nlist.a,1\nlist.b,\"{\"\"x\"\":\"\"y,z\"\"}\"\n"),
+    ] {
+        let (code, out, err) = on(&server, &["ls", "list", "-o", form]).await;
+        assert_eq!((code, out.as_str()), (0, expected), "{form}: {err}");
+    }
+    let (_, json, _) = on(&server, &["ls", "list", "-o", "json"]).await;
+    let (_, lines, _) = on(&server, &["ls", "list", "-o", "jsonl"]).await;
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let by_line: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(listed, by_line);
+    assert_eq!(listed[1]["value"]["x"], "y,z");
+    // Nothing is coloured in a pipe.
+    assert!(!json.contains('\u{1b}'));
+}
+
+#[tokio::test]
+async fn every_example_of_verbs_on_a_folder_works() {
+    let mut server = server().await;
+    on(&server, &["put", "a", "1"]).await;
+    let data = server.data().to_string_lossy().into_owned();
+    let (_, token, _) = run(&["token", "create", "--db", "default", "--data", &data], &[]).await;
+    assert!(token.starts_with("kvasir_"));
+    let (_, listed, _) = run(&["token", "ls", "--data", &data], &[]).await;
+    let id = listed.split('\t').next().unwrap().to_owned();
+    server.terminate().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    std::os::unix::fs::symlink(&data, folder.path().join("kvasir-data")).unwrap();
+    for verb in ["store verify", "store repair", "store", "token revoke"] {
+        let mut args: Vec<&str> = verb.split(' ').collect();
+        args.push("--help");
+        let (_, help, _) = run(&args, &[]).await;
+        let examples = examples(&help);
+        assert!(examples.len() >= 2, "{verb}: {examples:?}");
+        for example in examples {
+            let line = example
+                .replace("/var/lib/kvasir", "kvasir-data")
+                .replace("0123456789abcdef", &id);
             let path = std::path::Path::new(crate::KVASIR).parent().unwrap();
             let output = tokio::process::Command::new("sh")
                 .args(["-c", &line])

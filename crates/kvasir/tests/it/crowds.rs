@@ -88,26 +88,22 @@ async fn a_crowd_of_idle_connections_changes_nothing_for_a_client_that_speaks() 
 #[tokio::test]
 async fn without_file_handles_the_server_waits_quietly_and_goes_on_serving() {
     let server = server().await;
-    let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    let mut served = RawConnection::open(server.addr()).await;
-    served.send(request).await;
-    assert_eq!(served.response().await.status, 200);
-
     // As many handles as it has now, and eight.
     let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
-    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid()));
+    let open = open.unwrap().count();
     let limit = |handles: usize| Rlimit {
         current: Some(handles as u64),
         maximum: getrlimit(Resource::Nofile).maximum,
     };
     prlimit(Some(pid), Resource::Nofile, limit(open + 8)).unwrap();
 
-    // Requests that wait for their bodies cannot be made room of.
+    // Requests that wait for their bodies keep their places.
     let mut busy = Vec::new();
     for _ in 0..20 {
         let mut connection = RawConnection::open(server.addr()).await;
         connection
-            .send("PUT /kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n")
+            .send("PUT /kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 11\r\nconnection: close\r\n\r\n")
             .await;
         busy.push(connection);
     }
@@ -117,22 +113,17 @@ async fn without_file_handles_the_server_waits_quietly_and_goes_on_serving() {
     })
     .await;
     let used = server.processor_time();
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(2) {
-        served.send(request).await;
-        assert_eq!(served.response().await.status, 200);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    // Not to wait for anything: a busy loop shows in the time it burns.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let used = server.processor_time() - used;
-    assert!(used < Duration::from_secs(1), "busy for {used:?}");
+    assert!(used < Duration::from_millis(500), "busy for {used:?}");
 
-    // Each request that ends makes room for one that waits.
+    // Whoever has a place is served, and each that ends makes room for one that waits.
     for connection in &mut busy {
         connection.send(r#"{"value":1}"#).await;
-    }
-    for mut connection in busy {
         assert_eq!(connection.response().await.status, 200);
     }
+    drop(busy);
     prlimit(Some(pid), Resource::Nofile, limit(1_000)).unwrap();
     let got = http_client().get(server.url("/kv/a")).send().await.unwrap();
     assert_eq!(got.status(), 200);

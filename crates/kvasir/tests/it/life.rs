@@ -157,8 +157,76 @@ async fn probes_and_metrics_answer_without_a_credential() {
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
     }
-    assert!(text.lines().count() < 2_000);
+    assert!(text.contains(r#"kvasir_http_route_requests_total{dialect="rest",route="/kv/"#), "{text}");
 
     let off = options().set("metrics.enabled", "false").start().await;
     assert_eq!(get(off.url("/metrics")).await.0, 404);
+}
+
+/// Series at a hundred tenants, as the operator's contract has it (OBS-2).
+const SERIES_MAX: usize = 2_000;
+
+#[tokio::test]
+async fn what_clients_send_makes_no_series() {
+    let server = server().await;
+    let series = async || {
+        let (_, text) = get(server.url("/metrics")).await;
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    };
+    let visit = async |number: usize| {
+        put(server.url(&format!("/kv/secret-{number}.b")), r#"{"value":1}"#).await;
+        for path in [
+            format!("/kv/secret-{number}.b"),
+            format!("/kv/secret-{number}?list=true"),
+            format!("/nowhere/secret-{number}"),
+            format!("/api/kvs/v1/kv/secret-{number}/a"),
+            format!("/edgekv/v1/networks/staging/namespaces/secret-{number}"),
+            format!("/classworks/secret-{number}/a"),
+            format!("/_/api/v1/users/secret-{number}"),
+            format!("/products/secret-{number}"),
+            format!("/db/secret-{number}"),
+        ] {
+            get(server.url(&path)).await;
+        }
+    };
+    for number in 0..3 {
+        visit(number).await;
+    }
+    let before = series().await;
+    for number in 3..103 {
+        visit(number).await;
+    }
+    assert_eq!(series().await, before);
+    assert!(before < SERIES_MAX, "{before} series");
+    let (_, text) = get(server.url("/metrics")).await;
+    assert!(!text.contains("secret-"), "{text}");
+}
+
+#[tokio::test]
+async fn the_start_tells_the_address_and_three_commands_that_work() {
+    let server = server().await;
+    let printed = eventually(DEADLINE, "the announcement is whole", || {
+        let printed = server.stdout();
+        std::future::ready(printed.contains("kvasir ls").then_some(printed))
+    })
+    .await;
+    assert!(printed.contains(&format!("http://{}", server.addr())), "{printed}");
+    let commands: Vec<&str> = printed
+        .lines()
+        .skip_while(|line| line.trim() != "Try:")
+        .skip(1)
+        .map(str::trim)
+        .collect();
+    assert_eq!(commands.len(), 3, "{printed}");
+    let path = std::path::Path::new(crate::KVASIR).parent().unwrap();
+    for command in commands {
+        let output = tokio::process::Command::new("sh")
+            .args(["-c", command])
+            .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
+            .output();
+        let output = kvasir_testkit::within(DEADLINE, "it ends", output).await.unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{command}");
+        assert!(shown.contains("world") || shown.contains("\"ok\":true"), "{command}: {shown}");
+    }
 }

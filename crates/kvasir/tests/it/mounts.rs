@@ -91,7 +91,7 @@ async fn a_client_behind_a_trusted_proxy_is_not_taken_for_a_program_on_this_mach
 async fn clients_behind_a_trusted_proxy_are_limited_one_by_one() {
     let server = options()
         .set("server.trusted_proxies", "127.0.0.1")
-        .set("limits.requests_per_second_per_address", "1")
+        .set("limits.rates.requests_per_second_per_address", "1")
         .start()
         .await;
     let mut statuses = Vec::new();

@@ -170,3 +170,82 @@ async fn requests_over_the_limit_get_503_in_the_dialects_shape() {
     first.send(r#"{"value":1}"#).await;
     assert_eq!(first.response().await.status, 200);
 }
+
+/// Writers of the test below, each with one request at a time.
+const WRITERS: usize = 600;
+
+#[tokio::test]
+async fn while_commits_take_too_long_new_writes_get_503_and_everything_else_is_served() {
+    let server = options()
+        .set("limits.connections_per_address", "1000")
+        .start()
+        .await;
+    // A disk on which each sync takes 150 ms.
+    let slow = tokio::process::Command::new("strace")
+        .args(["-f", "-qqq", "-o", "/dev/null", "-e", "trace=fdatasync"])
+        .args(["-e", "inject=fdatasync:delay_exit=150000"])
+        .args(["-p", &server.pid().to_string()])
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn();
+    let Ok(mut slow) = slow else {
+        kvasir_testkit::skip("a slow disk needs strace");
+        return;
+    };
+    let began = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..WRITERS {
+        let addr = server.addr();
+        writers.spawn(async move {
+            let request = format!(
+                "PUT /kv/many.{number} HTTP/1.1\r\nhost: localhost\r\n\
+                 content-type: application/json\r\ncontent-length: 11\r\n\r\n{{\"value\":1}}"
+            );
+            let mut connection = RawConnection::open(addr).await;
+            let mut refusal = None;
+            let mut stored = 0;
+            while refusal.is_none() && began.elapsed() < Duration::from_secs(10) {
+                connection.send(&request).await;
+                match connection.response().await {
+                    answer if answer.status == 200 => stored += 1,
+                    answer => refusal = Some(answer),
+                }
+            }
+            (stored, refusal)
+        });
+    }
+    // Meanwhile the rest of the server is as quick as ever.
+    let mut slowest = Duration::ZERO;
+    for path in ["/healthz", "/metrics", "/kv/nothing", "/_/api/v1/tokens"].repeat(5) {
+        let asked = Instant::now();
+        let status = http_client().get(server.url(path)).send().await.unwrap().status();
+        assert!(status == 200 || status == 404, "{path}: {status}");
+        slowest = slowest.max(asked.elapsed());
+    }
+    let (mut stored, mut refused) = (0, 0);
+    while let Some(writer) = writers.join_next().await {
+        let (count, refusal) = writer.unwrap();
+        stored += count;
+        if let Some(answer) = refusal {
+            assert_eq!(answer.status, 503);
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            assert_eq!(answer.header("x-kvasir-error"), Some("overloaded"));
+            refused += 1;
+        }
+    }
+    // Ignored: it may have ended with what it traced.
+    let _ = slow.kill().await;
+    println!("{stored} stored, {refused} refused, other requests took up to {slowest:?}");
+    if stored > 0 && began.elapsed() < Duration::from_secs(1) && refused == 0 {
+        kvasir_testkit::skip("a slow disk needs the right to trace");
+        return;
+    }
+    assert!(stored > 0 && refused > 0, "{stored} stored, {refused} refused");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // And writes come back by themselves.
+    let put = http_client()
+        .put(server.url("/kv/a"))
+        .header("Content-Type", "application/json")
+        .body(r#"{"value":1}"#);
+    assert_eq!(put.send().await.unwrap().status(), 200);
+}

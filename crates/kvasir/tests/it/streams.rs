@@ -13,7 +13,7 @@ use crate::server;
 const ENTRIES: u32 = 100_000;
 
 /// Entries written by one request.
-const BATCH: u32 = 5_000;
+const BATCH: u32 = 1_000;
 
 /// Most that the server may grow while a list is read, in bytes: far less than the list.
 const GROWTH_MAX: u64 = 16 * 1024 * 1024;

@@ -400,8 +400,13 @@ async fn too_many_requests_are_429_with_retry_after() {
         assert_eq!(local.kv_get("/kv/a").await.status, 404, "not on loopback");
     }
     let public = local.on_public_address();
-    for _ in 0..4 {
-        assert_eq!(public.kv_get("/kv/a").await.status, 404);
+    // What is left is told before it is gone.
+    for left in (0..4).rev() {
+        let answer = public.kv_get("/kv/a").await;
+        assert_eq!(answer.status, 404);
+        let told = format!("limit=4, remaining={left}, reset=");
+        let shown = answer.header("ratelimit").unwrap();
+        assert!(shown.starts_with(&told), "{shown}");
     }
     let answer = public.kv_get("/kv/a").await;
     assert_problem(&answer, 429, "too_many_requests", "too many requests");
