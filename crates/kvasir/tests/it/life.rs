@@ -148,6 +148,7 @@ async fn probes_and_metrics_answer_without_a_credential() {
     })
     .await;
     put(server.url("/kv/a"), r#"{"value":1}"#).await;
+    get(server.url("/kv/_atomic")).await;
     let (status, text) = get(server.url("/metrics")).await;
     assert_eq!(status, 200);
     for line in [
