@@ -144,6 +144,14 @@ impl Store for EndlessStore {
         }
     }
 
+    async fn get(&self, key: &Key) -> Result<Option<Entry>> {
+        let is_damaged = key.as_bytes().windows(7).any(|part| part == b"damaged");
+        match is_damaged {
+            true => Err(Error::Corrupt("the record in /inside/table 7".into())),
+            false => Ok(None),
+        }
+    }
+
     async fn read(&self, read: SnapshotRead) -> Result<Snapshot> {
         // Asked for tokens: there are none.
         Ok(Snapshot {
@@ -245,6 +253,18 @@ async fn a_store_that_takes_no_writes_is_503_with_retry_after() {
     let answer = app.kv_put("/kv/a", r#"{"value":1}"#).await;
     assert_problem(&answer, 503, "read_only", "takes no writes");
     assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn damage_is_500_with_a_request_id_and_nothing_of_the_inside() {
+    let (app, _) = endless_app();
+    for target in ["/kv/damaged", "/kv/damaged?meta=true"] {
+        let answer = app.kv_get(target).await;
+        assert_problem(&answer, 500, "damaged", "stored data is damaged");
+        let id = answer.header("x-request-id").unwrap();
+        assert!(answer.text().contains(id));
+        assert!(!answer.text().contains("inside"), "{}", answer.text());
+    }
 }
 
 #[tokio::test]
