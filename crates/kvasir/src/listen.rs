@@ -208,7 +208,7 @@ impl Acceptor {
         tracing::warn!(%error, "cannot accept connections for the moment");
         self.handler.metrics.accept_errors.inc();
         let released = self.registry.released();
-        self.registry.make_room();
+        self.registry.make_room(HANDLES_PAUSE_MAX);
         // Either way accepting is tried again.
         let _ = tokio::time::timeout(HANDLES_PAUSE_MAX, released).await;
         tokio::time::sleep(HANDLES_PAUSE_MIN).await;

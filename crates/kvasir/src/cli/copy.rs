@@ -14,11 +14,13 @@ use crate::moving::copy::{self, Options, Report};
 /// repeated: a second run writes only what is missing. No server may use an embedded or SQLite
 /// store at the same time.
 ///
-/// Exit codes: 0 done, 7 the target holds newer or other entries (they stay), 6 unreachable, 1 failed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvasir copy --from embedded:./kvasir-data --to sqlite:kvasir.db
-  kvasir copy --from sqlite:kvasir.db --to mysql://kv:secret@db1,db2/kv --dry-run")]
+  kvasir copy --from sqlite:kvasir.db --to mysql://kv:secret@db1,db2/kv --dry-run
+
+Exit codes: 0 done, 1 failed, 2 usage, 6 unreachable, 7 the target holds newer or other entries (they
+stay), 8 data damaged")]
 pub(super) struct Copy {
     /// The store to read: embedded:DIR, sqlite:FILE, mysql://… or postgres://…
     #[arg(long, value_name = "URL")]

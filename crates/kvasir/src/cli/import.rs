@@ -30,7 +30,9 @@ use crate::moving::report::Report;
 #[command(after_help = "\
 Examples:
   kvasir import shop.jsonl --db shop
-  kvasir import denokv kv.sqlite3")]
+  kvasir import denokv kv.sqlite3
+
+Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable, 7 partly done, 8 data damaged")]
 pub(super) struct Import {
     #[command(subcommand)]
     from: Option<From>,
@@ -49,7 +51,9 @@ enum From {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvasir import kopano /var/lib/kopano/kapi-kvs/kvs.db --dry-run
-  kvasir import kopano --driver mysql 'kvs:secret@tcp(db:3306)/kvs' --store sqlite:kvasir.db")]
+  kvasir import kopano --driver mysql 'kvs:secret@tcp(db:3306)/kvs' --store sqlite:kvasir.db
+
+Exit codes: 0 done, 1 failed, 2 usage, 6 unreachable, 7 partly done, 8 data damaged")]
 struct Kopano {
     /// SQLite file or MySQL DSN, as KOPANO_KVS_DB_DATASOURCE has it; or a URL mysql://…
     source: String,
@@ -70,7 +74,9 @@ struct Kopano {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kvasir import classworks data/db.db --dry-run
-  kvasir import classworks postgres://cw:secret@db/classworks --data /var/lib/kvasir")]
+  kvasir import classworks postgres://cw:secret@db/classworks --data /var/lib/kvasir
+
+Exit codes: 0 done, 1 failed, 2 usage, 6 unreachable, 7 partly done, 8 data damaged")]
 struct Classworks {
     /// SQLite file, mysql://… or postgres://…
     source: String,

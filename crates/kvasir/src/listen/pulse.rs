@@ -195,11 +195,15 @@ impl Pulse {
 
     /// How gladly this connection is given up for another one: the larger the sooner, `None` while
     /// it is being served. Who never sent anything goes first, then who has been quiet longest.
-    pub(super) fn idleness(&self) -> Option<u64> {
+    /// So is one that has not been quiet for `quiet_min` yet.
+    pub(super) fn idleness(&self, quiet_min: Duration) -> Option<u64> {
         let quiet_ms = self
             .clock
             .now_ms()
             .saturating_sub(self.since_ms.load(Ordering::Relaxed));
+        if u128::from(quiet_ms) < quiet_min.as_millis() {
+            return None;
+        }
         match self.phase() {
             Phase::Fresh => Some(quiet_ms + u64::from(u32::MAX)),
             Phase::Idle if !self.is_behind() => Some(quiet_ms),
@@ -353,8 +357,9 @@ mod tests {
         idle.request_ended();
         busy.request_began();
         clock.set(60_000);
-        assert!(fresh.idleness() > idle.idleness());
-        assert_eq!(idle.idleness(), Some(60_000));
-        assert_eq!(busy.idleness(), None);
+        assert!(fresh.idleness(Duration::ZERO) > idle.idleness(Duration::ZERO));
+        assert_eq!(idle.idleness(Duration::ZERO), Some(60_000));
+        assert_eq!(busy.idleness(Duration::ZERO), None);
+        assert_eq!(idle.idleness(Duration::from_secs(61)), None);
     }
 }

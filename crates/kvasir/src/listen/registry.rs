@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -67,10 +68,10 @@ impl Registry {
             return None;
         }
         let from_address = open.per_address.get(&address).copied().unwrap_or_default();
-        if from_address >= self.0.limits.per_address && !open.evict(Some(address)) {
+        if from_address >= self.0.limits.per_address && !open.evict(Some(address), Duration::ZERO) {
             return None;
         }
-        if open.connections.len() >= self.0.limits.total && !open.evict(None) {
+        if open.connections.len() >= self.0.limits.total && !open.evict(None, Duration::ZERO) {
             return None;
         }
         let pulse = Arc::new(Pulse::new(self.0.clock.clone()));
@@ -85,9 +86,10 @@ impl Registry {
         })
     }
 
-    /// Ends one idle connection, if there is one.
-    pub(super) fn make_room(&self) -> bool {
-        self.open().evict(None)
+    /// Ends one connection that has been idle for `quiet_min`, if there is one. Those that were just
+    /// accepted get the time to say something.
+    pub(super) fn make_room(&self, quiet_min: Duration) -> bool {
+        self.open().evict(None, quiet_min)
     }
 
     /// Completes when a connection has ended.
@@ -126,12 +128,12 @@ impl Registry {
 
 impl Open {
     /// Closes the idlest connection (of one address) and forgets it at once.
-    fn evict(&mut self, address: Option<IpAddr>) -> bool {
+    fn evict(&mut self, address: Option<IpAddr>, quiet_min: Duration) -> bool {
         let idlest = self
             .connections
             .iter()
             .filter(|(_, (from, _))| address.is_none_or(|address| *from == address))
-            .filter_map(|(id, (_, pulse))| Some((pulse.idleness()?, Reverse(*id))))
+            .filter_map(|(id, (_, pulse))| Some((pulse.idleness(quiet_min)?, Reverse(*id))))
             .max();
         let Some((_, Reverse(id))) = idlest else {
             return false;
@@ -182,8 +184,6 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

@@ -80,8 +80,8 @@ async fn exit_codes_tell_what_went_wrong() {
     }
     let (_, _, err) = on(&server, &["get", "a", "--jsn"]).await;
     assert!(err.contains("--json"), "{err}");
-    let (_, _, err) = on(&server, &["gte", "a"]).await;
-    assert!(err.contains("'get'"), "{err}");
+    let (_, _, err) = on(&server, &["wacth", "a"]).await;
+    assert!(err.contains("'watch'"), "{err}");
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ async fn a_list_of_very_many_entries_needs_no_more_memory_than_a_short_one() {
 #[tokio::test]
 async fn readers_that_stand_still_cost_little_memory_and_hinder_nobody() {
     let server = server().await;
-    fill(&server, ENTRIES / 5).await;
+    fill(&server, ENTRIES / 2).await;
+    let list = server.url("/kv/many?list=true");
+    let warm = http_client().get(format!("{list}&limit=20000")).send().await;
+    warm.unwrap().bytes().await.unwrap();
     let before = server.memory_bytes();
     let mut stalled = Vec::new();
     for _ in 0..10 {
@@ -85,9 +88,10 @@ async fn readers_that_stand_still_cost_little_memory_and_hinder_nobody() {
     }
     let grown = server.memory_bytes().saturating_sub(before);
     println!("10 stalled readers: grown by {grown} bytes");
-    assert!(grown < 2 * GROWTH_MAX, "{grown}");
+    // Some pages each, where the lists themselves are twice as much.
+    assert!(grown < 4 * GROWTH_MAX, "{grown}");
     // What they wanted is still all there for them.
     let answer = stalled.pop().unwrap().response().await;
     let listed: Vec<serde_json::Value> = serde_json::from_slice(&answer.body).unwrap();
-    assert_eq!(listed.len(), (ENTRIES / 5) as usize);
+    assert_eq!(listed.len(), (ENTRIES / 2) as usize);
 }
