@@ -3,8 +3,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 /// Milliseconds since 1970 in UTC.
@@ -63,11 +63,13 @@ pub struct SteadyClock {
     inner: Arc<dyn Clock>,
     /// The highest reading that was given.
     high_micros: AtomicU64,
-    bridge: Mutex<Bridge>,
+    /// Whether there is a bridge, so that nobody else looks for one.
+    is_bridged: AtomicBool,
+    bridge: Mutex<Option<Bridge>>,
 }
 
 /// How a step back is bridged.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Bridge {
     /// The last reading of the other clock.
     seen: u64,
@@ -81,6 +83,7 @@ impl SteadyClock {
         SteadyClock {
             high_micros: AtomicU64::new(inner.now_micros()),
             inner,
+            is_bridged: AtomicBool::new(false),
             bridge: Mutex::default(),
         }
     }
@@ -91,22 +94,32 @@ impl SteadyClock {
             high = self.high_micros.fetch_max(real, Ordering::Relaxed).max(real);
         }
         if high - real < STEP_MICROS_MIN {
+            if self.is_bridged.load(Ordering::Relaxed) {
+                *self.bridge() = None;
+                self.is_bridged.store(false, Ordering::Relaxed);
+            }
             return high;
         }
-        let mut bridge = self.bridge.lock().expect("no panic while it is held");
+        let mut bridge = self.bridge();
         // Somebody else may have moved on while this one waited.
         let high = self.high_micros.load(Ordering::Relaxed);
-        if bridge.given != high {
-            // The first look after the step.
-            *bridge = Bridge { seen: real, given: high };
-        }
-        let passed = real.saturating_sub(bridge.seen);
-        *bridge = Bridge {
-            seen: real,
-            given: high + passed,
+        let (passed, seen) = match &*bridge {
+            // A reading that is only a little lower was taken earlier, by who came later.
+            Some(before) if before.given == high && before.seen < real + STEP_MICROS_MIN => (
+                real.saturating_sub(before.seen),
+                real.max(before.seen),
+            ),
+            _ => (0, real),
         };
-        self.high_micros.fetch_max(bridge.given, Ordering::Relaxed);
-        bridge.given
+        let given = high + passed;
+        *bridge = Some(Bridge { seen, given });
+        self.is_bridged.store(true, Ordering::Relaxed);
+        self.high_micros.fetch_max(given, Ordering::Relaxed);
+        given
+    }
+
+    fn bridge(&self) -> MutexGuard<'_, Option<Bridge>> {
+        self.bridge.lock().expect("no panic while it is held")
     }
 }
 
@@ -251,6 +264,19 @@ mod tests {
         assert_eq!(first, UnixMillis(11 * DAY_MS));
         manual.advance_ms(7);
         assert_eq!(steady.now(), UnixMillis(11 * DAY_MS + 7));
+    }
+
+    #[test]
+    fn a_step_back_that_was_made_good_does_not_count_for_the_next_one() {
+        let (manual, steady) = steady(10 * DAY_MS);
+        manual.set(UnixMillis(9 * DAY_MS));
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS));
+        manual.set(UnixMillis(10 * DAY_MS));
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS));
+        manual.advance_ms(-1_000);
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS));
+        manual.advance_ms(3);
+        assert_eq!(steady.now(), UnixMillis(10 * DAY_MS + 3));
     }
 
     #[test]
