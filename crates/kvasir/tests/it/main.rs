@@ -5,22 +5,20 @@ mod access;
 mod classworks;
 mod cli;
 mod crash;
+mod crowds;
 mod databases;
 mod deno_crash;
 mod edgekv;
-mod crowds;
 mod folder;
 mod hostile;
 mod life;
+mod mounts;
 mod moving;
 mod openapi;
 mod overload;
 mod protocols;
-mod users;
-mod mounts;
-mod overload;
-mod protocols;
 mod streams;
+mod users;
 
 use kvasir_testkit::{ServerOptions, TestServer};
 
