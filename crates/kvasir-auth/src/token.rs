@@ -251,7 +251,9 @@ mod tests {
         let stored = token.hash();
         let guess = |right_bytes: usize| {
             let mut secret = token.secret.clone();
-            secret[right_bytes..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+            secret[right_bytes..]
+                .iter_mut()
+                .for_each(|byte| *byte ^= 0x5a);
             let id = token.id;
             Token { id, secret }.reveal()
         };

@@ -91,7 +91,10 @@ impl SteadyClock {
     fn at(&self, real: u64) -> u64 {
         let mut high = self.high_micros.load(Ordering::Relaxed);
         if real > high {
-            high = self.high_micros.fetch_max(real, Ordering::Relaxed).max(real);
+            high = self
+                .high_micros
+                .fetch_max(real, Ordering::Relaxed)
+                .max(real);
         }
         if high - real < STEP_MICROS_MIN {
             if self.is_bridged.load(Ordering::Relaxed) {
@@ -105,10 +108,9 @@ impl SteadyClock {
         let high = self.high_micros.load(Ordering::Relaxed);
         let (passed, seen) = match &*bridge {
             // A reading that is only a little lower was taken earlier, by who came later.
-            Some(before) if before.given == high && before.seen < real + STEP_MICROS_MIN => (
-                real.saturating_sub(before.seen),
-                real.max(before.seen),
-            ),
+            Some(before) if before.given == high && before.seen < real + STEP_MICROS_MIN => {
+                (real.saturating_sub(before.seen), real.max(before.seen))
+            }
             _ => (0, real),
         };
         let given = high + passed;
@@ -131,7 +133,8 @@ impl Clock for SteadyClock {
     /// Waits for the other clock, and looks whether this one is there already only now and then.
     fn sleep_until(&self, at: UnixMillis) -> Sleep {
         let lead = self.lead_ms();
-        self.inner.sleep_until(UnixMillis(at.0.saturating_sub(lead)))
+        self.inner
+            .sleep_until(UnixMillis(at.0.saturating_sub(lead)))
     }
 
     fn lead_ms(&self) -> i64 {

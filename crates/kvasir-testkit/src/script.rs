@@ -11,7 +11,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use kvasir_kv::{AtomicWrite, Check, Clock, Committed, Entry, Error, Key, KeyRange, Meta, Mutation, Outcome, Part, RangeRead, RangeResult, SnapshotRead, SteadyClock, SumBounds, UnixMillis, Value, Versionstamp};
+use kvasir_kv::{
+    AtomicWrite, Check, Clock, Committed, Entry, Error, Key, KeyRange, Meta, Mutation, Outcome,
+    Part, RangeRead, RangeResult, SnapshotRead, SteadyClock, SumBounds, UnixMillis, Value,
+    Versionstamp,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};

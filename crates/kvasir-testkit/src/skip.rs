@@ -12,7 +12,10 @@ pub fn skip(why: &str) {
     // That the note cannot be left is no reason to fail the test.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
     if let Some(path) = std::env::var_os("KVASIR_TEST_SKIPS")
-        && let Ok(mut file) = std::fs::File::options().append(true).create(true).open(path)
+        && let Ok(mut file) = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
     {
         let _ = writeln!(file, "{why}");
     }

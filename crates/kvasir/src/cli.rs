@@ -154,14 +154,20 @@ mod tests {
         let mut lacks = Vec::new();
         for (what, is_there) in [
             ("a purpose", about.is_some_and(|about| !about.is_empty())),
-            ("examples", help.contains("Examples:") && examples.count() >= 2),
+            (
+                "examples",
+                help.contains("Examples:") && examples.count() >= 2,
+            ),
             ("exit codes", help.contains("Exit codes:")),
         ] {
             if !is_there {
                 lacks.push(format!("{path} lacks {what}"));
             }
         }
-        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        for verb in command
+            .get_subcommands()
+            .filter(|verb| verb.get_name() != "help")
+        {
             lacks.extend(self::lacks(verb, &format!("{path} {}", verb.get_name())));
         }
         lacks
@@ -170,8 +176,12 @@ mod tests {
     #[test]
     fn every_verb_tells_its_purpose_two_examples_and_its_exit_codes() {
         let command = command();
-        let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
-        let lacks: Vec<String> = verbs.flat_map(|verb| lacks(verb, verb.get_name())).collect();
+        let verbs = command
+            .get_subcommands()
+            .filter(|verb| verb.get_name() != "help");
+        let lacks: Vec<String> = verbs
+            .flat_map(|verb| lacks(verb, verb.get_name()))
+            .collect();
         assert!(lacks.is_empty(), "{lacks:#?}");
     }
 

@@ -233,7 +233,10 @@ impl Sockets {
     /// The addresses of single mounts, by their names.
     fn of_mounts(&self, mounts: &[Mounted]) -> Vec<(String, SocketAddr)> {
         let addresses = mounts.iter().flat_map(|mount| {
-            let bound = mount.listen.iter().filter_map(|addr| self.of_mounts.get(addr));
+            let bound = mount
+                .listen
+                .iter()
+                .filter_map(|addr| self.of_mounts.get(addr));
             bound.map(|bound| (mount.name.clone(), bound.addr))
         });
         addresses.collect()
@@ -347,9 +350,13 @@ impl Shared {
     /// Makes what the stores of single mounts count part of `registry`: `kvasir_mount_NAME_store_...`.
     fn register_others(&self, registry: &mut Registry) {
         for other in &*self.others.lock().expect("no panic while held") {
-            let name = other.mount.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            let name = other
+                .mount
+                .replace(|c: char| !c.is_ascii_alphanumeric(), "_");
             let prefix = format!("mount_{name}");
-            other.metrics.register(registry.sub_registry_with_prefix(prefix));
+            other
+                .metrics
+                .register(registry.sub_registry_with_prefix(prefix));
         }
     }
 

@@ -186,7 +186,9 @@ fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
             std::fs::create_dir(&target).map_err(io("create", &target))?;
             continue;
         }
-        let is_table = inside.parent().is_some_and(|parent| parent.ends_with("tables"));
+        let is_table = inside
+            .parent()
+            .is_some_and(|parent| parent.ends_with("tables"));
         if is_table && std::fs::hard_link(&path, &target).is_ok() {
             continue;
         }

@@ -158,9 +158,7 @@ fn preallocate(path: &Path, bytes: u64) -> std::io::Result<()> {
         .create(true)
         .truncate(true)
         .open(path)?;
-    rustix::io::retry_on_intr(|| {
-        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)
-    })?;
+    rustix::io::retry_on_intr(|| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes))?;
     file.sync_all()
 }
 

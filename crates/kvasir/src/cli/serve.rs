@@ -61,7 +61,9 @@ impl Serve {
         let mut sources = settings::sources(matches, self.config);
         if self.no_bootstrap {
             let flag = ("server.bootstrap", "--no-bootstrap", "false");
-            sources.flags.push((flag.0.into(), flag.1.into(), vec![flag.2.into()]));
+            sources
+                .flags
+                .push((flag.0.into(), flag.1.into(), vec![flag.2.into()]));
         }
         serve(&sources)
     }

@@ -50,7 +50,13 @@ mod tests {
 
     #[test]
     fn connections_leave_handles_to_the_store() {
-        for (handles, room) in [(1 << 20, 4_096), (4_864, 4_096), (4_863, 4_095), (1_024, 512), (1, 1)] {
+        for (handles, room) in [
+            (1 << 20, 4_096),
+            (4_864, 4_096),
+            (4_863, 4_095),
+            (1_024, 512),
+            (1, 1),
+        ] {
             assert_eq!(fitting(4_096, handles), room, "{handles}");
         }
     }

@@ -37,15 +37,13 @@ impl<'a> Stores<'a> {
         }
         let options = self.shared.open_options();
         let metrics = Arc::clone(&options.metrics);
-        let store = kvasir_store::open(url, options)
-            .await
-            .map_err(|error| {
-                let failure = Failure::from(error);
-                Failure {
-                    exit: failure.exit,
-                    error: failure.error.context(format!("mount.{name}.store")),
-                }
-            })?;
+        let store = kvasir_store::open(url, options).await.map_err(|error| {
+            let failure = Failure::from(error);
+            Failure {
+                exit: failure.exit,
+                error: failure.error.context(format!("mount.{name}.store")),
+            }
+        })?;
         self.shared.keep(OtherStore {
             store: store.clone(),
             mount: name.to_owned(),

@@ -239,7 +239,9 @@ async fn random_bytes_come_back_from_standard_input_to_standard_output_as_they_w
     // Numbers that are the same every time and fill the whole range of a byte.
     let mut state = effort.seed;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         state >> 33
     };
     let command = |args: &[&str]| {
@@ -260,7 +262,9 @@ async fn random_bytes_come_back_from_standard_input_to_standard_output_as_they_w
         let key = format!("bytes.{}", number % 7);
         let mut put = command(&["put", &key, "-"]).spawn().unwrap();
         let mut stdin = put.stdin.take().unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, &bytes).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, &bytes)
+            .await
+            .unwrap();
         drop(stdin);
         assert!(put.wait().await.unwrap().success());
         let got = command(&["get", &key, "-o", "raw"]).output().await.unwrap();
@@ -275,9 +279,15 @@ async fn every_form_of_output_tells_the_same() {
         on(&server, &["put", key, value]).await;
     }
     for (form, expected) in [
-        ("table", "KEY     VALUE\nlist.a  1\nlist.b  {\"x\":\"y,z\"}\n"),
+        (
+            "table",
+            "KEY     VALUE\nlist.a  1\nlist.b  {\"x\":\"y,z\"}\n",
+        ),
         ("raw", "list.a\nlist.b\n"),
-        ("csv", "key,value\nlist.a,1\nlist.b,\"{\"\"x\"\":\"\"y,z\"\"}\"\n"),
+        (
+            "csv",
+            "key,value\nlist.a,1\nlist.b,\"{\"\"x\"\":\"\"y,z\"\"}\"\n",
+        ),
     ] {
         let (code, out, err) = on(&server, &["ls", "list", "-o", form]).await;
         assert_eq!((code, out.as_str()), (0, expected), "{form}: {err}");
@@ -300,7 +310,11 @@ async fn every_example_of_verbs_on_a_folder_works() {
     let mut server = server().await;
     on(&server, &["put", "a", "1"]).await;
     let data = server.data().to_string_lossy().into_owned();
-    let (_, token, _) = run(&["token", "create", "--db", "default", "--data", &data], &[]).await;
+    let (_, token, _) = run(
+        &["token", "create", "--db", "default", "--data", &data],
+        &[],
+    )
+    .await;
     assert!(token.starts_with("kvasir_"));
     let (_, listed, _) = run(&["token", "ls", "--data", &data], &[]).await;
     let id = listed.split('\t').next().unwrap().to_owned();

@@ -34,7 +34,11 @@ async fn connect(to: SocketAddr, number: usize) -> TcpStream {
 async fn slowest(server: &TestServer, kept: &reqwest::Client) -> Duration {
     let mut slowest = Duration::ZERO;
     for number in 0..10 {
-        let client = if number % 2 == 0 { kept } else { &http_client() };
+        let client = if number % 2 == 0 {
+            kept
+        } else {
+            &http_client()
+        };
         let began = Instant::now();
         let put = client
             .put(server.url("/kv/well.behaved"))
@@ -56,10 +60,14 @@ async fn a_crowd_of_idle_connections_changes_nothing_for_a_client_that_speaks() 
         maximum: limit.maximum,
     };
     setrlimit(Resource::Nofile, raised).unwrap();
-    let handles = limit.maximum.and_then(|handles| usize::try_from(handles).ok());
+    let handles = limit
+        .maximum
+        .and_then(|handles| usize::try_from(handles).ok());
     let crowd = CROWD.min(handles.unwrap_or(CROWD).saturating_sub(OWN_HANDLES));
     if crowd < CROWD {
-        skip(&format!("only {crowd} of {CROWD} idle connections at once: file handles are limited"));
+        skip(&format!(
+            "only {crowd} of {CROWD} idle connections at once: file handles are limited"
+        ));
     }
     let server = server().await;
     let kept = http_client();

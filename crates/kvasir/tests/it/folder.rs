@@ -32,7 +32,10 @@ async fn put(server: &TestServer, number: usize) {
     let request = http_client()
         .put(server.url(&format!("/kv/entry.{number}")))
         .header("Content-Type", "application/json")
-        .body(format!(r#"{{"value":"marker-{number}-{}"}}"#, "x".repeat(40)));
+        .body(format!(
+            r#"{{"value":"marker-{number}-{}"}}"#,
+            "x".repeat(40)
+        ));
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
@@ -121,7 +124,10 @@ async fn damage_is_refused_planned_and_repaired_with_the_old_data_kept() {
     assert_eq!(failure.status.code(), Some(8), "{failure}");
     assert!(failure.stderr.contains(&place), "{failure}");
     assert!(failure.stderr.contains("at byte "), "{failure}");
-    assert!(failure.stderr.contains("kvasir store repair --plan"), "{failure}");
+    assert!(
+        failure.stderr.contains("kvasir store repair --plan"),
+        "{failure}"
+    );
     let (code, _, err) = store(&data, &["verify"]).await;
     assert_eq!(code, 8, "{err}");
     assert!(err.contains(&place) && err.contains("at byte "), "{err}");
@@ -131,7 +137,10 @@ async fn damage_is_refused_planned_and_repaired_with_the_old_data_kept() {
     let plan: Json = serde_json::from_str(&out).unwrap();
     assert_eq!(plan["damage"]["file"], journal.to_string_lossy().as_ref());
     let choice = plan["choices"][1].as_str().unwrap();
-    assert!(choice.contains("gives up the damaged group of commits and 2 later ones"), "{choice}");
+    assert!(
+        choice.contains("gives up the damaged group of commits and 2 later ones"),
+        "{choice}"
+    );
 
     // Nothing happens by accident.
     let (code, out, _) = store(&data, &["repair", "--apply", "--dry-run"]).await;
@@ -152,7 +161,11 @@ async fn damage_is_refused_planned_and_repaired_with_the_old_data_kept() {
     assert_eq!(report["problems_found"], 0);
     let aside = PathBuf::from(report["aside"].as_str().unwrap());
     assert_eq!(aside, data.join("store.damaged-1"));
-    assert_eq!(contents(&aside), before, "the damaged store is kept as it was");
+    assert_eq!(
+        contents(&aside),
+        before,
+        "the damaged store is kept as it was"
+    );
     assert_eq!(entries(&data).await, 5);
     let (code, _, err) = store(&data, &["verify"]).await;
     assert_eq!(code, 0, "{err}");
@@ -164,7 +177,10 @@ async fn damage_that_no_choice_but_a_backup_heals_is_said_so() {
     std::fs::write(data.join("store/keyspaces/1/current"), [0; 25]).unwrap();
     let (code, out, _) = store(&data, &["repair", "--plan"]).await;
     assert_eq!(code, 8);
-    assert!(out.contains("1. Restore a backup") && !out.contains("2. "), "{out}");
+    assert!(
+        out.contains("1. Restore a backup") && !out.contains("2. "),
+        "{out}"
+    );
     let (code, _, err) = store(&data, &["repair", "--apply", "--yes"]).await;
     assert_eq!(code, 8);
     assert!(err.contains("restore a backup"), "{err}");
@@ -177,7 +193,11 @@ async fn a_folder_that_a_server_holds_is_left_alone_and_the_holder_named() {
     let failure = at(server.data()).try_start().await.unwrap_err();
     assert_eq!(failure.status.code(), Some(1));
     assert!(failure.stderr.contains(&holder), "{failure}");
-    for args in [&["verify"][..], &["repair", "--plan"], &["repair", "--apply", "--yes"]] {
+    for args in [
+        &["verify"][..],
+        &["repair", "--plan"],
+        &["repair", "--apply", "--yes"],
+    ] {
         let (code, _, err) = store(server.data(), args).await;
         assert_eq!(code, 1, "{args:?}");
         assert!(err.contains(&holder), "{args:?}: {err}");

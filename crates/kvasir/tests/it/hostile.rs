@@ -15,7 +15,9 @@ const MIB: u64 = 1024 * 1024;
 const GROWTH_MAX: u64 = 64 * MIB;
 
 fn put_head(length: &str) -> String {
-    format!("PUT /kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{length}\r\n\r\n")
+    format!(
+        "PUT /kv/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
+    )
 }
 
 /// An ordinary client's write and read.
@@ -25,23 +27,35 @@ async fn assert_serves(server: &TestServer) {
         .put(&url)
         .header("Content-Type", "application/json")
         .body(r#"{"value":1}"#);
-    let served = within(Duration::from_secs(5), "an ordinary client is served", async {
-        assert_eq!(put.send().await.unwrap().status(), 200);
-        http_client().get(&url).send().await.unwrap().status()
-    });
+    let served = within(
+        Duration::from_secs(5),
+        "an ordinary client is served",
+        async {
+            assert_eq!(put.send().await.unwrap().status(), 200);
+            http_client().get(&url).send().await.unwrap().status()
+        },
+    );
     assert_eq!(served.await, 200);
 }
 
 async fn status_of(server: &TestServer, key: &str) -> u16 {
     let url = server.url(&format!("/kv/{key}"));
-    http_client().get(url).send().await.unwrap().status().as_u16()
+    http_client()
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .status()
+        .as_u16()
 }
 
 #[tokio::test]
 async fn a_length_that_promises_more_than_comes_stores_nothing() {
     let server = server().await;
     let mut short = RawConnection::open(server.addr()).await;
-    short.send(put_head("content-length: 500") + r#"{"value":1}"#).await;
+    short
+        .send(put_head("content-length: 500") + r#"{"value":1}"#)
+        .await;
     short.finish().await;
     assert!(short.is_closed_within(DEADLINE).await);
     assert_eq!(status_of(&server, "a").await, 404);
@@ -52,12 +66,17 @@ async fn a_length_that_promises_less_than_comes_ends_where_it_says() {
     let server = server().await;
     let mut long = RawConnection::open(server.addr()).await;
     // What follows the promised bytes is taken for a request of its own, and is none.
-    long.send(put_head("content-length: 11") + r#"{"value":1}{"value":2}"#).await;
+    long.send(put_head("content-length: 11") + r#"{"value":1}{"value":2}"#)
+        .await;
     assert_eq!(long.response().await.status, 200);
     assert_eq!(long.response().await.status, 400);
     assert!(long.is_closed_within(DEADLINE).await);
 
-    let cut = exchange(server.addr(), put_head("content-length: 5") + r#"{"value":2}"#).await;
+    let cut = exchange(
+        server.addr(),
+        put_head("content-length: 5") + r#"{"value":2}"#,
+    )
+    .await;
     assert_eq!(cut.status, 400);
     let stored = http_client().get(server.url("/kv/a")).send().await.unwrap();
     assert_eq!(stored.text().await.unwrap(), "1");
@@ -74,7 +93,11 @@ async fn lengths_that_contradict_each_other_or_are_none_are_refused() {
         "transfer-encoding: gzip",
     ] {
         let answer = exchange(server.addr(), put_head(length) + r#"{"value":1}"#).await;
-        assert!((400..=501).contains(&answer.status), "{length}: {}", answer.status);
+        assert!(
+            (400..=501).contains(&answer.status),
+            "{length}: {}",
+            answer.status
+        );
         assert_eq!(status_of(&server, "a").await, 404, "{length}");
     }
     // A front server may believe either field of these two, so the connection ends: what comes
@@ -94,11 +117,16 @@ async fn ten_gigabytes_are_refused_whether_announced_or_not() {
     let before = server.memory_bytes();
     let announced = exchange(server.addr(), put_head("content-length: 10737418240")).await;
     assert_eq!(announced.status, 413);
-    assert_eq!(announced.header("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        announced.header("content-type"),
+        Some("application/problem+json")
+    );
 
     // Sent in chunks without an end: the answer comes long before.
     let mut endless = RawConnection::open(server.addr()).await;
-    endless.send(put_head("transfer-encoding: chunked") + "a\r\n{\"value\":\"\r\n").await;
+    endless
+        .send(put_head("transfer-encoding: chunked") + "a\r\n{\"value\":\"\r\n")
+        .await;
     let chunk = format!("10000\r\n{}\r\n", "a".repeat(0x10000));
     for _ in 0..400 {
         endless.send(&chunk).await;
@@ -117,7 +145,10 @@ async fn depth_bombs_and_broken_text_are_refused() {
         (deep(120).into(), 200),
         (deep(1_000).into(), 400),
         (deep(400_000).into(), 400),
-        ([br#"{"value":"#.as_slice(), &[b'['; 1_000_000]].concat(), 400),
+        (
+            [br#"{"value":"#.as_slice(), &[b'['; 1_000_000]].concat(),
+            400,
+        ),
         (b"{\"value\":\"\xff\xfe\"}".to_vec(), 400),
     ];
     for (body, status) in bodies {
@@ -149,7 +180,12 @@ fn headers(method: u8, path: &str) -> Vec<u8> {
         let length = u8::try_from(text.len()).unwrap();
         [&[index, length], text.as_bytes()].concat()
     };
-    [vec![method, 0x86], literal(0x04, path), literal(0x01, "localhost")].concat()
+    [
+        vec![method, 0x86],
+        literal(0x04, path),
+        literal(0x01, "localhost"),
+    ]
+    .concat()
 }
 
 const GET: u8 = 0x82;
@@ -193,7 +229,9 @@ async fn an_http2_client_that_opens_no_window_is_cut_off() {
     let mut stalled = http2(&server, &[0, 4, 0, 0, 0, 0]).await;
     for stream in [1, 3, 5] {
         let block = headers(GET, "/kv/a");
-        stalled.send(frame(HEADERS, END_STREAM | END_HEADERS, stream, &block)).await;
+        stalled
+            .send(frame(HEADERS, END_STREAM | END_HEADERS, stream, &block))
+            .await;
     }
     assert!(stalled.is_closed_within(DEADLINE).await);
     assert_serves(&server).await;
@@ -201,12 +239,17 @@ async fn an_http2_client_that_opens_no_window_is_cut_off() {
 
 #[tokio::test]
 async fn an_http2_client_that_falls_silent_is_closed() {
-    let server = options().set("limits.idle", "500ms").set("limits.head", "500ms").start().await;
+    let server = options()
+        .set("limits.idle", "500ms")
+        .set("limits.head", "500ms")
+        .start()
+        .await;
     let mut silent = http2(&server, &[]).await;
     assert!(silent.is_closed_within(DEADLINE).await);
     // In the middle of a head: HEADERS without END_HEADERS, and no CONTINUATION.
     let mut cut = http2(&server, &[]).await;
-    cut.send(frame(HEADERS, END_STREAM, 1, &headers(GET, "/kv/a"))).await;
+    cut.send(frame(HEADERS, END_STREAM, 1, &headers(GET, "/kv/a")))
+        .await;
     assert!(cut.is_closed_within(DEADLINE).await);
     assert_serves(&server).await;
 }
@@ -221,7 +264,9 @@ async fn an_http2_body_that_does_not_come_takes_no_place_for_long() {
     let mut stalled = http2(&server, &[]).await;
     for stream in [1, 3, 5, 7] {
         let block = headers(POST, "/kv/_atomic");
-        stalled.send(frame(HEADERS, END_HEADERS, stream, &block)).await;
+        stalled
+            .send(frame(HEADERS, END_HEADERS, stream, &block))
+            .await;
     }
     eventually(DEADLINE, "their places are free again", || async {
         (status_of(&server, "nothing").await == 404).then_some(())

@@ -159,7 +159,10 @@ async fn probes_and_metrics_answer_without_a_credential() {
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
     }
-    assert!(text.contains(r#"kvasir_http_route_requests_total{dialect="rest",route="/kv/"#), "{text}");
+    assert!(
+        text.contains(r#"kvasir_http_route_requests_total{dialect="rest",route="/kv/"#),
+        "{text}"
+    );
 
     let off = options().set("metrics.enabled", "false").start().await;
     assert_eq!(get(off.url("/metrics")).await.0, 404);
@@ -176,7 +179,11 @@ async fn what_clients_send_makes_no_series() {
         text.lines().filter(|line| !line.starts_with('#')).count()
     };
     let visit = async |number: usize| {
-        put(server.url(&format!("/kv/secret-{number}.b")), r#"{"value":1}"#).await;
+        put(
+            server.url(&format!("/kv/secret-{number}.b")),
+            r#"{"value":1}"#,
+        )
+        .await;
         for path in [
             format!("/kv/secret-{number}.b"),
             format!("/kv/secret-{number}?list=true"),
@@ -212,7 +219,10 @@ async fn the_start_tells_the_address_and_three_commands_that_work() {
         std::future::ready(printed.contains("kvasir ls").then_some(printed))
     })
     .await;
-    assert!(printed.contains(&format!("http://{}", server.addr())), "{printed}");
+    assert!(
+        printed.contains(&format!("http://{}", server.addr())),
+        "{printed}"
+    );
     let commands: Vec<&str> = printed
         .lines()
         .skip_while(|line| line.trim() != "Try:")
@@ -226,9 +236,14 @@ async fn the_start_tells_the_address_and_three_commands_that_work() {
             .args(["-c", command])
             .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
             .output();
-        let output = kvasir_testkit::within(DEADLINE, "it ends", output).await.unwrap();
+        let output = kvasir_testkit::within(DEADLINE, "it ends", output)
+            .await
+            .unwrap();
         let shown = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{command}");
-        assert!(shown.contains("world") || shown.contains("\"ok\":true"), "{command}: {shown}");
+        assert!(
+            shown.contains("world") || shown.contains("\"ok\":true"),
+            "{command}: {shown}"
+        );
     }
 }

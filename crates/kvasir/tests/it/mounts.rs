@@ -28,7 +28,13 @@ async fn address_of(server: &TestServer, mount: &str) -> SocketAddr {
 }
 
 async fn get(url: String) -> u16 {
-    http_client().get(url).send().await.unwrap().status().as_u16()
+    http_client()
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .status()
+        .as_u16()
 }
 
 async fn put(url: String) -> u16 {
@@ -42,7 +48,9 @@ async fn put(url: String) -> u16 {
 #[tokio::test]
 async fn a_mount_with_its_own_listener_is_served_there_and_nowhere_else() {
     let folder = TempDir::new().unwrap();
-    let server = configured(&folder, "[mount.rest]\nlisten = [\"127.0.0.1:0\"]\n").start().await;
+    let server = configured(&folder, "[mount.rest]\nlisten = [\"127.0.0.1:0\"]\n")
+        .start()
+        .await;
     let own = address_of(&server, "rest").await;
     assert_ne!(own.port(), 0);
     assert_eq!(put(format!("http://{own}/kv/a")).await, 200);
@@ -78,7 +86,10 @@ async fn through_proxy(server: &TestServer, client: &str) -> u16 {
 
 #[tokio::test]
 async fn a_client_behind_a_trusted_proxy_is_not_taken_for_a_program_on_this_machine() {
-    let trusting = options().set("server.trusted_proxies", "127.0.0.1").start().await;
+    let trusting = options()
+        .set("server.trusted_proxies", "127.0.0.1")
+        .start()
+        .await;
     assert_eq!(through_proxy(&trusting, "203.0.113.9").await, 401);
     assert_eq!(through_proxy(&trusting, "127.0.0.1").await, 404);
     assert_eq!(get(trusting.url("/kv/a")).await, 404);
@@ -102,6 +113,12 @@ async fn clients_behind_a_trusted_proxy_are_limited_one_by_one() {
     assert!(statuses[2..].contains(&429), "{statuses:?}");
     assert_eq!(through_proxy(&server, "203.0.113.10").await, 401);
     // What a client writes in front of the proxy's own word counts for nothing.
-    assert_eq!(through_proxy(&server, "198.51.100.1, 203.0.113.10").await, 401);
-    assert_eq!(through_proxy(&server, "198.51.100.2, 203.0.113.10").await, 429);
+    assert_eq!(
+        through_proxy(&server, "198.51.100.1, 203.0.113.10").await,
+        401
+    );
+    assert_eq!(
+        through_proxy(&server, "198.51.100.2, 203.0.113.10").await,
+        429
+    );
 }

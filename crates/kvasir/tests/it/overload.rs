@@ -218,7 +218,12 @@ async fn while_commits_take_too_long_new_writes_get_503_and_everything_else_is_s
     let mut slowest = Duration::ZERO;
     for path in ["/healthz", "/metrics", "/kv/nothing", "/_/api/v1/tokens"].repeat(5) {
         let asked = Instant::now();
-        let status = http_client().get(server.url(path)).send().await.unwrap().status();
+        let status = http_client()
+            .get(server.url(path))
+            .send()
+            .await
+            .unwrap()
+            .status();
         assert!(status == 200 || status == 404, "{path}: {status}");
         slowest = slowest.max(asked.elapsed());
     }
@@ -240,7 +245,10 @@ async fn while_commits_take_too_long_new_writes_get_503_and_everything_else_is_s
         kvasir_testkit::skip("a slow disk needs the right to trace");
         return;
     }
-    assert!(stored > 0 && refused > 0, "{stored} stored, {refused} refused");
+    assert!(
+        stored > 0 && refused > 0,
+        "{stored} stored, {refused} refused"
+    );
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     // And writes come back by themselves.
     let put = http_client()

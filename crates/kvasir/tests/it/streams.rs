@@ -2,9 +2,9 @@
 //!
 //! The plain form lists a hundred thousand entries; `KVASIR_TEST_EFFORT=10` a million.
 
+use kvasir_testkit::effort::Effort;
 use kvasir_testkit::raw::RawConnection;
 use kvasir_testkit::server::http_client;
-use kvasir_testkit::effort::Effort;
 use kvasir_testkit::{DEADLINE, TestServer, within};
 
 use crate::server;
@@ -43,7 +43,10 @@ async fn a_list_of_very_many_entries_needs_no_more_memory_than_a_short_one() {
     fill(&server, entries).await;
     let list = server.url("/kv/many?list=true");
     // Once before, so that buffers and caches have their size.
-    let warm = http_client().get(format!("{list}&limit=20000")).send().await;
+    let warm = http_client()
+        .get(format!("{list}&limit=20000"))
+        .send()
+        .await;
     warm.unwrap().bytes().await.unwrap();
     let before = server.memory_bytes();
 
@@ -51,7 +54,10 @@ async fn a_list_of_very_many_entries_needs_no_more_memory_than_a_short_one() {
     let request = client.get(&list).header("Accept", "application/x-ndjson");
     let mut response = request.send().await.unwrap();
     let (mut lines, mut bytes, mut memory) = (0, 0, 0);
-    while let Some(part) = within(DEADLINE, "the list goes on", response.chunk()).await.unwrap() {
+    while let Some(part) = within(DEADLINE, "the list goes on", response.chunk())
+        .await
+        .unwrap()
+    {
         lines += part.iter().filter(|byte| **byte == b'\n').count();
         let before_part = bytes;
         bytes += part.len();
@@ -71,7 +77,10 @@ async fn readers_that_stand_still_cost_little_memory_and_hinder_nobody() {
     let server = server().await;
     fill(&server, ENTRIES / 2).await;
     let list = server.url("/kv/many?list=true");
-    let warm = http_client().get(format!("{list}&limit=20000")).send().await;
+    let warm = http_client()
+        .get(format!("{list}&limit=20000"))
+        .send()
+        .await;
     warm.unwrap().bytes().await.unwrap();
     let before = server.memory_bytes();
     let mut stalled = Vec::new();

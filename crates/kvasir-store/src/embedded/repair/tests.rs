@@ -39,7 +39,11 @@ async fn a_damaged_journal_is_cut_as_planned_and_the_old_store_is_kept_as_it_was
 
     let before = contents(&recorded.store());
     let plan = plan_of(&recorded).unwrap();
-    assert_eq!(contents(&recorded.store()), before, "a plan changes nothing");
+    assert_eq!(
+        contents(&recorded.store()),
+        before,
+        "a plan changes nothing"
+    );
     assert_eq!(plan.damage.offset, ends[4] as u64);
     let [Choice::Restore, cut] = &plan.choices[..] else {
         panic!("{plan:?}");
@@ -86,7 +90,10 @@ async fn a_store_behind_its_clean_end_is_refused_every_time_until_that_is_forgot
     }
     let plan = plan_of(&older).unwrap();
     assert!(plan.damage.what.starts_with(OTHER_STAMP), "{plan:?}");
-    let [Choice::Restore, forget @ Choice::ForgetState { reached: Some(_) }] = &plan.choices[..]
+    let [
+        Choice::Restore,
+        forget @ Choice::ForgetState { reached: Some(_) },
+    ] = &plan.choices[..]
     else {
         panic!("{plan:?}");
     };
