@@ -65,7 +65,7 @@ export async function call(method, path, options = {}) {
     response = await fetch(apiUrl(path, options.query), {
       method,
       headers,
-      body: options.body === undefined ? undefined : JSON.stringify(options.body),
+      body: options.body === undefined ? undefined : JSON.stringify(options.body, keepMinusZero),
       signal: options.signal,
       credentials: "same-origin",
     });
@@ -86,6 +86,9 @@ export async function call(method, path, options = {}) {
   if (response.status === 401 && !path.startsWith("/session")) onSignedOut();
   throw failure;
 }
+
+/** JSON has no way to write minus zero; typed values and keys write it as text. @param {string} _name @param {any} value */
+const keepMinusZero = (_name, value) => (Object.is(value, -0) ? "-0" : value);
 
 /** @param {string} text */
 function sentence(text) {
@@ -108,20 +111,46 @@ export const remove = (path, query) => call("DELETE", path, { query });
 /**
  * Listens to server-sent events until the answer is called.
  *
+ * A browser opens six connections to a server over HTTP/1.1 and no more, for all tabs together. So
+ * with `pauses` a tab that nobody looks at gives its connection back, and goes on from the last
+ * event when it is looked at again.
+ *
  * @param {string} path
  * @param {Record<string, any>} query
  * @param {{ event: (data: any) => void, state: (state: "open" | "waiting" | "closed") => void }} listeners
+ * @param {{ pauses?: boolean }} [options]
  */
-export function listen(path, query, listeners) {
-  const source = new EventSource(apiUrl(path, query));
-  source.onopen = () => listeners.state("open");
-  source.onmessage = (message) => {
-    try {
-      listeners.event(JSON.parse(message.data));
-    } catch {
-      // A broken event is left out; the next one holds the latest state.
+export function listen(path, query, listeners, { pauses = false } = {}) {
+  let from = "";
+  /** @type {EventSource | null} */
+  let source = null;
+  const open = () => {
+    const opened = new EventSource(apiUrl(path, from ? { ...query, from } : query));
+    source = opened;
+    opened.onopen = () => listeners.state("open");
+    opened.onmessage = (message) => {
+      from = message.lastEventId || from;
+      try {
+        listeners.event(JSON.parse(message.data));
+      } catch {
+        // A broken event is left out; the next one holds the latest state.
+      }
+    };
+    opened.onerror = () => listeners.state(opened.readyState === EventSource.CLOSED ? "closed" : "waiting");
+  };
+  const looked = () => {
+    if (document.hidden) {
+      source?.close();
+      source = null;
+    } else if (!source) {
+      listeners.state("waiting");
+      open();
     }
   };
-  source.onerror = () => listeners.state(source.readyState === EventSource.CLOSED ? "closed" : "waiting");
-  return () => source.close();
+  open();
+  if (pauses) document.addEventListener("visibilitychange", looked);
+  return () => {
+    document.removeEventListener("visibilitychange", looked);
+    source?.close();
+  };
 }

@@ -29,7 +29,8 @@ function App() {
     }
   };
   useEffect(() => {
-    begin();
+    // A link logs in by itself; asking first would only race with it.
+    if (!(route.path[0] === "login" && route.path[1])) begin();
     whenSignedOut(() => {
       useForgeryToken(null);
       setSession(null);
@@ -144,6 +145,7 @@ function Frame({ route, session, renew }) {
             <div class="nav-title" id=${`nav-${group}`}>${group}</div>
             ${PAGES.filter((one) => one.group === group).map((one) => html`
               <a href=${href([one.name])} aria-current=${one.name === page.name || (one.name === "browse" && page.name === "entry") ? "page" : undefined}><${Icon} name=${one.icon} />${one.title}</a>`)}
+            ${group === "Server" && html`<a href="docs"><${Icon} name="docs" />API reference</a>`}
           </div>`)}
         </nav>
         <div class="side-foot">

@@ -53,8 +53,9 @@ function Entry({ entry, fresh, gone, health }) {
   const [asks, setAsks] = useState(false);
   const isDirty = isChanged || expiresAt !== base.expiresAt;
   const wrong = draftFault(draft);
-  const held = useRef({ isDirty, base });
-  held.current = { isDirty, base };
+  const held = useRef({ isDirty, base, saveNow: () => {} });
+  held.current.isDirty = isDirty;
+  held.current.base = base;
 
   const take = (/** @type {any} */ next) => {
     setBase(next);
@@ -89,6 +90,7 @@ function Entry({ entry, fresh, gone, health }) {
           else shown(told.entry);
         },
       },
+      { pauses: true },
     );
   }, []);
 
@@ -99,7 +101,8 @@ function Entry({ entry, fresh, gone, health }) {
     try {
       const body = { keyspace: entry.keyspace, key: JSON.parse(keyJson(parts)), versionstamp, expiresAt, value: isChanged || versionstamp === null ? draftBody(draft) : undefined };
       const next = await put("/entry", body);
-      held.current = { isDirty: false, base: next };
+      held.current.isDirty = false;
+      held.current.base = next;
       take(next);
       setSeen(null);
       toast("Saved.");
@@ -110,16 +113,19 @@ function Entry({ entry, fresh, gone, health }) {
       setBusy(false);
     }
   };
+  held.current.saveNow = () => {
+    if (isDirty && !conflict) save(base.versionstamp);
+  };
   useEffect(() => {
     const key = (/** @type {KeyboardEvent} */ event) => {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") {
         event.preventDefault();
-        if (isDirty && !conflict) save(base.versionstamp);
+        held.current.saveNow();
       }
     };
     addEventListener("keydown", key);
     return () => removeEventListener("keydown", key);
-  });
+  }, []);
   const erase = async () => {
     try {
       await remove("/entry", { keyspace: entry.keyspace, key: keyJson(parts), versionstamp: base.versionstamp });

@@ -22,9 +22,14 @@ export function Expiry({ route }) {
     ${spaces.error ? html`<${Failed} error=${spaces.error} retry=${spaces.reload} />` : !spaces.value ? html`<div class="card"><${Skeleton} lines=${7} /></div>` : html`<${Calendar} key=${chosen + names.join()} names=${chosen ? [chosen] : names} chosen=${chosen} />`}`;
 }
 
+/** What falls due in an hour, and how many keys of which keyspace. @typedef {{ keys: number, bytes: number, spaces: Record<string, number> }} Due */
+
+/** @type {Due} */
+const NOTHING = { keys: 0, bytes: 0, spaces: {} };
+
 /** @param {{ names: string[], chosen: string }} props */
 function Calendar({ names, chosen }) {
-  const [state, setState] = useState({ hours: /** @type {Record<number, { keys: number, bytes: number }>} */ ({}), later: 0, never: 0, examined: 0, done: false, error: /** @type {any} */ (null) });
+  const [state, setState] = useState({ hours: /** @type {Record<number, Due>} */ ({}), later: 0, never: 0, examined: 0, done: false, error: /** @type {any} */ (null) });
   const [picked, setPicked] = useState(/** @type {number | null} */ (null));
   useEffect(() => {
     const abort = new AbortController();
@@ -39,8 +44,8 @@ function Calendar({ names, chosen }) {
             setState((was) => {
               const hours = { ...was.hours };
               for (const { from, keys, bytes } of page.hours) {
-                const before = hours[from] ?? { keys: 0, bytes: 0 };
-                hours[from] = { keys: before.keys + keys, bytes: before.bytes + bytes };
+                const before = hours[from] ?? NOTHING;
+                hours[from] = { keys: before.keys + keys, bytes: before.bytes + bytes, spaces: { ...before.spaces, [keyspace]: (before.spaces[keyspace] ?? 0) + keys } };
               }
               return { ...was, hours, later: was.later + page.later, never: was.never + page.never, examined: was.examined + page.examined };
             });
@@ -62,7 +67,7 @@ function Calendar({ names, chosen }) {
   today.setHours(0, 0, 0, 0);
   const days = Array.from({ length: 8 }, (_, at) => new Date(today.getFullYear(), today.getMonth(), today.getDate() + at));
   const level = (/** @type {number} */ amount) => (amount === 0 ? "" : `l${Math.min(4, 1 + Math.floor((Math.log(amount) / Math.log(Math.max(most, 2))) * 3.99))}`);
-  const at = picked === null ? null : { from: picked, ...(state.hours[picked] ?? { keys: 0, bytes: 0 }) };
+  const at = picked === null ? null : { from: picked, ...(state.hours[picked] ?? NOTHING) };
   return html`
     ${state.error && html`<${Failed} error=${state.error} />`}
     <section class="card" aria-label="Calendar">
@@ -73,10 +78,10 @@ function Calendar({ names, chosen }) {
           <tbody>${days.map((day) => html`<tr><th scope="row">${day.toLocaleDateString("en-GB", { weekday: "short", day: "2-digit", month: "short" })}</th>${Array.from({ length: 24 }, (_, hour) => {
             const moment = new Date(day.getFullYear(), day.getMonth(), day.getDate(), hour).getTime();
             const from = Math.floor(moment / HOUR) * HOUR;
-            const found = state.hours[from] ?? { keys: 0, bytes: 0 };
+            const found = state.hours[from] ?? NOTHING;
             const label = `${day.toLocaleDateString("en-GB")} ${hour}:00: ${found.keys} keys, ${size(found.bytes)}`;
             return html`<td class=${level(found.keys)} title=${label}>${found.keys > 0 && html`<button aria-label=${label} onClick=${() => setPicked(from)}>${short(found.keys).replace(/ /g, "")}</button>`}</td>`;
           })}</tr>`)}</tbody></table></div>`}
     </section>
-    ${at && html`<${Note}><div class="row"><span class="grow">${new Date(at.from).toLocaleString("en-GB", { weekday: "long", hour: "2-digit", minute: "2-digit" })}: ${count(at.keys)} keys, ${size(at.bytes)}</span><a class="button slim" href=${href(["browse", chosen || names[0]], { mode: "list", expires: Math.max(1, Math.ceil((at.from + HOUR - Date.now()) / 1000)) })}>List what expires until then</a></div><//>`}`;
+    ${at && html`<${Note}><div class="row"><span class="grow">${new Date(at.from).toLocaleString("en-GB", { weekday: "long", hour: "2-digit", minute: "2-digit" })}: ${count(at.keys)} keys, ${size(at.bytes)}</span>${Object.entries(at.spaces).map(([name, amount]) => html`<a class="button slim" href=${href(["browse", name], { mode: "list", expires: Math.max(1, Math.ceil((at.from + HOUR - Date.now()) / 1000)) })}>List ${count(amount)} in ${name}</a>`)}</div><//>`}`;
 }

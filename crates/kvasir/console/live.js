@@ -38,7 +38,7 @@ export function Live({ route }) {
       <${Field} label="Keyspace">${(/** @type {string} */ id) => html`<select id=${id} class="select" value=${keyspace} onChange=${(/** @type {any} */ event) => go(["live"], { keyspace: valueOf(event), prefix, from })}>${shown.map((/** @type {string} */ name) => html`<option value=${name} selected=${name === keyspace}>${name}</option>`)}</select>`}<//>
       <div class="grow"><${Field} label="Prefix" error=${wrong} hint=${html`<code>users/john</code> or <code>["users", 1]</code>; empty for all`}>${(/** @type {string} */ id) => html`<input id=${id} data-search class="input mono" spellcheck="false" value=${prefix} onInput=${(/** @type {any} */ event) => setPrefix(valueOf(event))} />`}<//></div>
       <div class="grow"><${Field} label="From versionstamp" error=${fromWrong} hint="Also what was written after it; empty for now on">${(/** @type {string} */ id) => html`<input id=${id} class="input mono" spellcheck="false" value=${from} onInput=${(/** @type {any} */ event) => setFrom(valueOf(event).trim())} />`}<//></div>
-      <div class="field"><span class="label" aria-hidden="true"> </span><button class="button primary" disabled=${Boolean(wrong || fromWrong)}>Watch</button></div>
+      <div class="field"><span class="label" aria-hidden="true"> </span><button class="button primary" disabled=${Boolean(wrong || fromWrong)}>Watch</button></div>
     </div></form>
     <${Events} key=${JSON.stringify([keyspace, route.query.prefix, route.query.from])} keyspace=${keyspace} prefix=${"key" in watched ? watched.key : []} from=${route.query.from} />`;
 }

@@ -27,6 +27,7 @@ export function Palette({ close, theme, logOut, help }) {
     ...spaces.map((name) => ({ icon: "folder", name: `Browse ${name}`, act: () => go(["browse", name]) })),
     { icon: "plus", name: "New entry", act: () => go(["entry", spaces.includes("default") || !spaces[0] ? "default" : spaces[0]], { new: 1 }) },
     { icon: "token", name: "New token", act: () => go(["tokens"], { new: 1 }) },
+    { icon: "docs", name: "API reference", act: () => location.assign("docs") },
     { icon: "sun", name: "Theme: light", act: () => theme("light") },
     { icon: "moon", name: "Theme: dark", act: () => theme("dark") },
     { icon: "screen", name: "Theme: system", act: () => theme("system") },

@@ -151,7 +151,7 @@ function Explain() {
       <div class="row top-align">
         <${Field} label="In the keyspace">${(/** @type {string} */ id) => html`<input id=${id} class="input" required value=${asked.keyspace} onInput=${change("keyspace")} />`}<//>
         <div class="grow"><${Field} label="The key" error=${wrong}>${(/** @type {string} */ id) => html`<input id=${id} class="input mono" spellcheck="false" placeholder='users/john or ["users", 1]' value=${asked.key} onInput=${change("key")} />`}<//></div>
-        <div class="field"><span class="label" aria-hidden="true"> </span><button class="button" disabled=${Boolean(wrong)}>Explain</button></div>
+        <div class="field"><span class="label" aria-hidden="true"> </span><button class="button" disabled=${Boolean(wrong)}>Explain</button></div>
       </div>
       ${error && html`<${Failed} error=${error} />`}
       ${answer && html`<${Note} kind=${answer.allowed ? "good" : "bad"}><strong>${answer.allowed ? "Allowed" : "Refused"}</strong>: ${answer.reason}.

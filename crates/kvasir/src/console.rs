@@ -3,13 +3,13 @@
 //! The files in the repository are the files in the binary; nothing is bundled or rewritten but one
 //! word in `index.html`, the name of the folder that the other files are served from. That name is a
 //! hash over all of them, so they may be kept by browsers for ever, and their relative imports stay
-//! within one version. In debug builds the files are read from disk on every request.
+//! within one version. In debug builds the files are read from disk whenever the page is.
 //!
 //! Data comes from the admin API (`kvasir_api::admin`) and from nowhere else: the content security
 //! policy allows nothing but files and requests of the same origin, and no inline script or style.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -57,8 +57,11 @@ struct Embedded;
 /// The console, mounted.
 pub struct Console {
     ctx: Ctx,
-    files: Arc<Files>,
+    files: Shelf,
 }
+
+/// The files as they were read last.
+type Shelf = Arc<RwLock<Arc<Files>>>;
 
 /// All files of one version.
 struct Files {
@@ -159,7 +162,7 @@ impl Console {
     pub fn new(ctx: Ctx) -> Console {
         Console {
             ctx,
-            files: Arc::new(Files::read()),
+            files: Arc::new(RwLock::new(Arc::new(Files::read()))),
         }
     }
 }
@@ -217,12 +220,8 @@ struct Description;
 #[expect(dead_code, reason = "documents a closure")]
 fn to_index() {}
 
-/// The files as they are now: those on disk in a debug build, else those in the binary.
-fn current(files: Arc<Files>) -> Arc<Files> {
-    match cfg!(debug_assertions) {
-        true => Arc::new(Files::read()),
-        false => files,
-    }
+fn held(shelf: &Shelf) -> Arc<Files> {
+    shelf.read().expect("no panic while it is held").clone()
 }
 
 /// `GET /_/`: the one page.
@@ -233,8 +232,8 @@ fn current(files: Arc<Files>) -> Arc<Files> {
         (status = 304, description = "the browser has it"),
     )
 )]
-async fn index(State(files): State<Arc<Files>>, headers: HeaderMap) -> Result<Response, ApiError> {
-    page(files, "index.html", &headers)
+async fn index(State(shelf): State<Shelf>, headers: HeaderMap) -> Result<Response, ApiError> {
+    page(&shelf, "index.html", &headers)
 }
 
 /// `GET /_/docs`: shows `openapi.json` to people.
@@ -245,12 +244,16 @@ async fn index(State(files): State<Arc<Files>>, headers: HeaderMap) -> Result<Re
         (status = 304, description = "the browser has it"),
     )
 )]
-async fn docs(State(files): State<Arc<Files>>, headers: HeaderMap) -> Result<Response, ApiError> {
-    page(files, "docs/index.html", &headers)
+async fn docs(State(shelf): State<Shelf>, headers: HeaderMap) -> Result<Response, ApiError> {
+    page(&shelf, "docs/index.html", &headers)
 }
 
-fn page(files: Arc<Files>, path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let files = current(files);
+fn page(shelf: &Shelf, path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
+    if cfg!(debug_assertions) {
+        let fresh = Arc::new(Files::read());
+        *shelf.write().expect("no panic while it is held") = fresh;
+    }
+    let files = held(shelf);
     let page = files.by_path.get(path).ok_or_else(no_such_file)?;
     Ok(page.response(headers, "no-cache"))
 }
@@ -269,17 +272,15 @@ fn page(files: Arc<Files>, path: &str, headers: &HeaderMap) -> Result<Response, 
     )
 )]
 async fn asset(
-    State(files): State<Arc<Files>>,
+    State(shelf): State<Shelf>,
     Path((version, path)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let files = current(files);
-    let file = files.by_path.get(&path).ok_or_else(no_such_file)?;
-    match version == files.version {
-        true => Ok(file.response(&headers, "public, max-age=31536000, immutable")),
-        // A page of another version asks; it gets none of this one's files.
-        false => Err(no_such_file()),
-    }
+    let files = held(&shelf);
+    let file = files.by_path.get(&path);
+    let file = file.filter(|_| version == files.version);
+    let file = file.ok_or_else(no_such_file)?;
+    Ok(file.response(&headers, "public, max-age=31536000, immutable"))
 }
 
 fn no_such_file() -> ApiError {

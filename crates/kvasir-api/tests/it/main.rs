@@ -11,6 +11,7 @@ mod fuzz;
 mod kopano;
 mod support;
 
+mod admin_console;
 mod admin_tokens;
 mod admin_users;
 mod kit;
