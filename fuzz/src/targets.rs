@@ -38,6 +38,7 @@ pub const ALL: &[Target] = &[
     Target { name: "record", run: record, seeds: &[
         b"\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\x04{}",
     ] },
+    Target { name: "backup", run: backup, seeds: &[b"", b"\x89KVB\r\n\x1a\n\0\x01\0\0\0\x02{}"] },
     Target { name: "journal", run: journal, seeds: &[b"", b"\x01\0\0\0\x01\0\0\0\0\0\0\0\x01"] },
     Target { name: "rest_target", run: rest_target, seeds: &[
         b"users.john.settings?list=true&limit=10&reverse=true", b"a%5C.b.c?meta=true",
@@ -148,6 +149,35 @@ pub fn record(bytes: &[u8]) {
 /// Bytes as a journal of the embedded engine.
 pub fn journal(bytes: &[u8]) {
     kvasir_store::embedded::fuzz_journal(bytes);
+}
+
+/// Bytes as a backup, and as the entries of one that is damaged.
+pub fn backup(bytes: &[u8]) {
+    use kvasir_store::container::{Header, Reader, Writer, fuzz};
+    fuzz(bytes);
+    // No input gets past the checksums, so a whole file is made and a part of it replaced.
+    let mut writer = Writer::new(Vec::new(), &Header::default()).expect("memory");
+    for n in 0..3u8 {
+        let entry = kvasir_kv::Entry {
+            key: Key::new(vec![n]),
+            value: Value::bytes(bytes.to_vec()),
+            versionstamp: Versionstamp::new(1, u16::from(n)),
+            expires_at: None,
+            meta: None,
+        };
+        writer.push(&entry).expect("keys rise");
+    }
+    let (mut whole, summary) = writer.finish(Versionstamp::new(2, 0)).expect("memory");
+    let read = |whole: &[u8]| {
+        let mut reader = Reader::new(whole).ok()?;
+        while reader.next_chunk().ok()?.is_some() {}
+        reader.finish().ok()
+    };
+    assert_eq!(read(&whole), Some(summary));
+    let mixed = |sum: usize, byte: &u8| sum.wrapping_mul(31).wrapping_add(usize::from(*byte));
+    let place = bytes.iter().fold(bytes.len(), mixed) % whole.len();
+    whole[place] ^= 1 << (bytes.len() % 8);
+    assert_eq!(read(&whole), None);
 }
 
 /// Path and query of a REST request, split at the first question mark.

@@ -22,6 +22,8 @@
 
 pub mod clock;
 mod collect;
+pub mod container;
+pub mod content;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod fatal;

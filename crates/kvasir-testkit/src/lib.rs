@@ -7,7 +7,7 @@
 //!   proves the judge.
 //! - [`fuzz`] is the short form of fuzzing, [`effort`] how much of all this a run does.
 //! - [`server`] starts the real `kvasir` binary, [`raw`] speaks broken HTTP to it, [`oidc`] is an
-//!   identity provider, [`wait`] bounds every wait.
+//!   identity provider, [`s3`] a store of objects, [`wait`] bounds every wait.
 //!
 //! Only tests depend on this crate; it may panic where a test would.
 //!
@@ -38,6 +38,7 @@ pub mod history;
 pub mod model;
 pub mod oidc;
 pub mod raw;
+pub mod s3;
 pub mod script;
 pub mod server;
 pub mod sim;

@@ -4,6 +4,7 @@
 //! made from the settings themselves, so none can be forgotten.
 
 pub(crate) mod admin;
+mod backup;
 mod classworks;
 pub(crate) mod client;
 mod config;
@@ -22,6 +23,7 @@ mod import_lines;
 mod offline;
 pub(crate) mod output;
 mod progress;
+mod restore;
 mod serve;
 pub(crate) mod settings;
 mod store;
@@ -66,6 +68,10 @@ enum Verb {
     Db(db::Databases),
     Explain(explain::Explain),
     Export(export::Export),
+    Backup(backup::Backups),
+    Restore(restore::Restore),
+    RestoreDrill(backup::RestoreDrill),
+    Init(restore::Init),
     Classworks(classworks::Classworks),
     Config(config::ConfigVerbs),
     Health(health::Health),
@@ -126,6 +132,10 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Db(db)) => db.run(),
         Some(Verb::Explain(explain)) => explain.run(),
         Some(Verb::Export(export)) => export.run(),
+        Some(Verb::Backup(backup)) => backup.run(),
+        Some(Verb::Restore(restore)) => restore.run(),
+        Some(Verb::RestoreDrill(drill)) => drill.run(),
+        Some(Verb::Init(init)) => init.run(),
         Some(Verb::Config(config)) => config.run(of_verb),
         Some(Verb::Health(health)) => health.run(),
         Some(Verb::Copy(copy)) => copy.run(),

@@ -9,6 +9,7 @@
 //! setting with its default and is what `kvasir config default` prints. Nothing outside this
 //! module and `main.rs` reads the environment or the arguments.
 
+pub mod backup;
 mod decode;
 pub mod kopano_db;
 pub mod layers;
@@ -28,6 +29,7 @@ use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
 use crate::telemetry::logs::LogSettings;
+use backup::BackupSettings;
 use kopano_db::KopanoDbSettings;
 use limits::LimitSettings;
 use mounts::MountSettings;
@@ -58,6 +60,8 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// `[auth]`: who may ask without a token.
     pub auth: AccessSettings,
+    /// `[backup]`: where backups go, when they are taken, and which are kept.
+    pub backup: BackupSettings,
     /// `[accounts]`: the accounts dialect.
     pub accounts: accounts::Settings,
     /// `[deno]`: the Deno dialect.

@@ -6,6 +6,7 @@
 //! This is the only crate that reads configuration, environment and arguments. It is a library so
 //! that its tests can reach it; nobody else should depend on it.
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod console;
@@ -13,6 +14,7 @@ pub mod edgerc;
 pub mod exit;
 pub mod listen;
 pub mod moving;
+pub mod outgoing;
 pub mod server_file;
 pub mod telemetry;
 pub mod tls;

@@ -26,6 +26,8 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backup::desk::{self, Desk};
+use crate::backup::metrics::BackupMetrics;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate, handles};
@@ -86,6 +88,7 @@ struct Shared {
     background: TaskTracker,
     /// What was measured lately, for the console.
     series: Arc<Series>,
+    backups: Desk,
 }
 
 /// A store that is not the main one.
@@ -269,6 +272,19 @@ impl Shared {
         let url = config.server.store_url(&config.store);
         let store = kvasir_store::open(&url, options).await?;
         let system = Keyspace::new(store.clone(), KeyspaceName::system());
+        let backup_metrics = BackupMetrics::default();
+        backup_metrics.register(registry);
+        let parts = desk::Parts {
+            store: store.clone(),
+            data: config.server.data.clone(),
+            clock: clock.clone(),
+            limits,
+            metrics: backup_metrics,
+        };
+        let backups = Desk::new(&config.backup, parts).map_err(|error| Failure {
+            exit: Exit::Usage,
+            error,
+        })?;
         let settings = AccessSettings {
             rates: config.limits.rates.clone(),
             ..config.auth.clone()
@@ -288,6 +304,7 @@ impl Shared {
             shutdown: CancellationToken::new(),
             background: TaskTracker::new(),
             series: Arc::default(),
+            backups,
         })
     }
 
@@ -399,6 +416,8 @@ impl Shared {
         for mount in mounts {
             self.background.spawn(mount.dialect.clone().background());
         }
+        self.background
+            .spawn(self.backups.clone().background(self.shutdown.clone()));
         let (readiness, store) = (self.readiness.clone(), self.store.clone());
         let stop = self.shutdown.clone();
         self.background.spawn(async move {

@@ -41,6 +41,7 @@ macro_rules! short_forms {
 short_forms!(
     key_codec,
     record,
+    backup,
     journal,
     rest_target,
     rest_body,

@@ -11,6 +11,7 @@ use super::ConfigError;
 /// Paths of secret settings. A `*` stands for one name.
 const SECRETS: &[&str] = &[
     "accounts.jwt_secret",
+    "backup.s3.secret_key",
     "classworks.site_key",
     "kopano_db.datasource",
     "store.url",

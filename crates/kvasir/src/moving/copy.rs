@@ -9,9 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
 use futures_util::stream::Fuse;
-use kvasir_kv::{Entry, Key, KeyRange, Page, PageStream, Store, Versionstamp};
+use kvasir_kv::{Entry, Key, KeyRange, Page, PageStream, Store};
+use kvasir_store::content::ContentHash;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 /// Entries written at once.
 const WRITE_ENTRIES: usize = 1_000;
@@ -79,9 +79,9 @@ pub async fn copy(
     let mut from = Walk::new(source);
     let mut to = Walk::new(target);
     let mut batch = Batch::default();
-    let mut sums = Sums::default();
+    let mut sums = ContentHash::default();
     // What the target holds beside the source, or newer than it.
-    let mut beside = Sums::default();
+    let mut beside = ContentHash::default();
     while let Some(entry) = from.next().await.context("reading the source")? {
         report.entries += 1;
         report.bytes += entry.cost_bytes() as u64;
@@ -124,9 +124,9 @@ pub async fn copy(
         beside.add(&other);
     }
     progress(report.entries, report.bytes);
-    report.content_hash = sums.hash();
+    report.content_hash = sums.text();
     if !options.dry_run {
-        let mut found = Sums::default();
+        let mut found = ContentHash::default();
         let mut again = Walk::new(target);
         while let Some(entry) = again.next().await.context("reading the target again")? {
             found.add(&entry);
@@ -222,65 +222,6 @@ impl Batch {
         }
         target.ingest(entries).await.context("writing the target")
     }
-}
-
-/// Count and hash of entries, whatever their order. Those that expire may do so between two looks,
-/// so they are only counted.
-#[derive(Default)]
-struct Sums {
-    lasting: u64,
-    expiring: u64,
-    hash: u128,
-}
-
-impl Sums {
-    fn add(&mut self, entry: &Entry) {
-        if entry.expires_at.is_some() {
-            self.expiring += 1;
-            return;
-        }
-        self.lasting += 1;
-        self.hash = self.hash.wrapping_add(hash(entry));
-    }
-
-    fn merge(&mut self, other: &Sums) {
-        self.lasting += other.lasting;
-        self.expiring += other.expiring;
-        self.hash = self.hash.wrapping_add(other.hash);
-    }
-
-    /// Whether `found`, looked at later, can be this.
-    fn fits(&self, found: &Sums) -> bool {
-        (self.lasting, self.hash) == (found.lasting, found.hash) && found.expiring <= self.expiring
-    }
-
-    fn hash(&self) -> String {
-        format!("{:032x}", self.hash)
-    }
-}
-
-/// Half of the SHA-256 over everything that an entry is.
-fn hash(entry: &Entry) -> u128 {
-    let mut hasher = Sha256::new();
-    let mut part = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
-    };
-    part(entry.key.as_bytes());
-    part(&[entry.value.encoding.number()]);
-    part(&entry.value.bytes);
-    let stamp: &Versionstamp = &entry.versionstamp;
-    part(stamp.as_bytes());
-    if let Some(meta) = &entry.meta {
-        part(meta.content_type.as_deref().unwrap_or_default().as_bytes());
-        part(meta.creator.as_deref().unwrap_or_default().as_bytes());
-        part(&meta.created_at.map_or(0, |at| at.0).to_be_bytes());
-        part(meta.extra.as_deref().unwrap_or_default());
-    }
-    let digest = hasher.finalize();
-    let mut half = [0; 16];
-    half.copy_from_slice(&digest[..16]);
-    u128::from_be_bytes(half)
 }
 
 #[cfg(test)]

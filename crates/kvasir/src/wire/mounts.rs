@@ -159,6 +159,7 @@ fn dialect(
         )),
         "admin" => {
             let admin = admin::Admin::new(ctx, shared.passwords.clone());
+            let admin = admin.with_backups(Arc::new(shared.backups.clone()));
             let admin = admin.serving(shared.document.clone());
             match config.metrics.enabled {
                 true => Arc::new(admin.with_series(shared.series.clone())),
