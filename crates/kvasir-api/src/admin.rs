@@ -12,6 +12,7 @@ pub mod edgekv;
 pub mod entries;
 pub mod entry;
 pub mod expiry;
+mod export;
 pub mod health;
 pub mod keyspaces;
 pub mod messages;
@@ -104,6 +105,7 @@ pub struct Admin {
         entry::write,
         entry::remove,
         expiry::calendar,
+        export::export,
         watch::watch,
         metrics::series,
         session::show,
@@ -199,6 +201,7 @@ impl Dialect for Admin {
             .merge(watch::routes())
             .merge(metrics::routes(self.series.clone()))
             .merge(messages::routes())
+            .merge(export::routes())
             .merge(backups::routes(self.backups.clone()))
             .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);

@@ -10,6 +10,7 @@
 //! | `encoding` | it is JSON text | `json` |
 //! | `raw` | `value` alone would not give back the very same bytes | base64 of the stored bytes; `encoding` is there as well |
 //! | `meta` | there is some | `contentType`, `creator`, `createdAt`, `extra` |
+//! | `keyspace` | the export holds several | the name of the entry's keyspace |
 //!
 //! So an export holds every entry to the byte, and is still readable by people and by that package.
 //! A line may also hold `raw` and `encoding` and no `value`: importers of other stores write such.
@@ -57,6 +58,9 @@ pub struct Line {
     /// What is kept beside the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<LineMeta>,
+    /// The name of the keyspace, in an export of several. Whoever writes entries says where to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyspace: Option<String>,
 }
 
 /// See [`Line::meta`].
@@ -103,6 +107,7 @@ impl Line {
                 created_at: meta.created_at.map(|at| at.0),
                 extra: meta.extra.as_ref().map(|extra| BASE64.encode(extra)),
             }),
+            keyspace: None,
         }
     }
 

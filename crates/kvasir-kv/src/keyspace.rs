@@ -211,7 +211,16 @@ impl Keyspace {
 
     /// All entries of a range in pages; see [`Store::scan`].
     pub fn scan(&self, range: &KeyRange, reverse: bool) -> PageStream {
-        let pages = self.store.scan(self.stored_range(range), reverse);
+        self.stripped(self.store.scan(self.stored_range(range), reverse))
+    }
+
+    /// All entries of a range in pages of one snapshot; see [`Store::scan_snapshot`].
+    pub fn scan_snapshot(&self, range: &KeyRange, reverse: bool) -> PageStream {
+        self.stripped(self.store.scan_snapshot(self.stored_range(range), reverse))
+    }
+
+    /// The same pages without the prefix.
+    fn stripped(&self, pages: PageStream) -> PageStream {
         let bytes = self.prefix.len();
         Box::pin(Mapped {
             inner: pages,

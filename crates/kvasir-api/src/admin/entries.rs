@@ -8,7 +8,7 @@
 //!
 //! An entry is a [`Line`] of an export.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,7 +16,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::StreamExt;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use kvasir_kv::keyspace::{Cursor, List, ListPage};
 use kvasir_kv::{
     AtomicWrite, Entry, Key, KeyRange, Keyspace, KeyspaceName, Mutation, SnapshotRead, Versionstamp,
@@ -80,9 +80,30 @@ pub struct EntryPage {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewEntries {
     entries: Vec<Line>,
-    /// Leave keys alone that are there already.
+    /// Leave keys alone that are there already: the same as `skip`.
     #[serde(default)]
     keep_existing: bool,
+    /// What to do with a key that is there already.
+    #[serde(default)]
+    conflict: Conflict,
+    /// Write nothing, and say what would be written.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What an import does with a key that is there already, as it was a moment before the write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Conflict {
+    /// Leaves it alone.
+    Skip,
+    /// Writes over it.
+    #[default]
+    Replace,
+    /// Writes over it if the new versionstamp is greater, or there is none.
+    Newer,
+    /// Writes nothing of the request and answers 409, unless the entry is the same.
+    Fail,
 }
 
 /// What became of entries.
@@ -171,6 +192,7 @@ pub(super) async fn page(
     responses(
         (status = 200, description = "they are there", body = EntriesWritten),
         (status = 400, description = "one of them is wrong", body = crate::problem::Problem<'static>),
+        (status = 409, description = "a key is there, and `conflict` is `fail`", body = crate::problem::Problem<'static>),
     )
 )]
 pub(super) async fn write(
@@ -184,6 +206,8 @@ pub(super) async fn write(
     let NewEntries {
         entries,
         keep_existing,
+        conflict,
+        dry_run,
     } = read_json(&headers, body).await?;
     if entries.len() > ENTRIES_MAX {
         return Err(ApiError::bad_request(format!(
@@ -193,12 +217,15 @@ pub(super) async fn write(
     }
     let entries = read_entries(&ctx, entries)?;
     let given = entries.len();
-    let entries = match keep_existing {
-        true => without_existing(&keyspace, entries).await?,
-        false => entries,
+    let conflict = match keep_existing {
+        true => Conflict::Skip,
+        false => conflict,
     };
+    let entries = conflict.settle(&keyspace, entries).await?;
     let written = entries.len();
-    store(&keyspace, entries).await?;
+    if !dry_run {
+        store(&keyspace, entries).await?;
+    }
     Ok(ok(EntriesWritten {
         written,
         kept: given - written,
@@ -220,20 +247,53 @@ fn read_entries(ctx: &Ctx, lines: Vec<Line>) -> Result<Vec<Entry>, ApiError> {
     Ok(entries)
 }
 
-async fn without_existing(
-    keyspace: &Keyspace,
-    entries: Vec<Entry>,
-) -> Result<Vec<Entry>, ApiError> {
-    let keys = entries.iter().map(|entry| entry.key.clone());
-    let found = keyspace.read(SnapshotRead::keys(keys)).await?;
-    let existing: HashSet<Key> = found
-        .into_firsts()
-        .flatten()
-        .map(|entry| entry.key)
-        .collect();
-    let mut kept = entries;
-    kept.retain(|entry| !existing.contains(&entry.key));
-    Ok(kept)
+impl Conflict {
+    /// The entries that are to be written.
+    async fn settle(
+        self,
+        keyspace: &Keyspace,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Entry>, ApiError> {
+        if self == Conflict::Replace {
+            return Ok(entries);
+        }
+        let keys = entries.iter().map(|entry| entry.key.clone());
+        let found = keyspace.read(SnapshotRead::keys(keys)).await?;
+        let existing: HashMap<Key, Entry> = found
+            .into_firsts()
+            .flatten()
+            .map(|entry| (entry.key.clone(), entry))
+            .collect();
+        let mut kept = Vec::with_capacity(entries.len());
+        let mut conflicts = 0;
+        for entry in entries {
+            let Some(there) = existing.get(&entry.key) else {
+                kept.push(entry);
+                continue;
+            };
+            let is_new = entry.versionstamp == Versionstamp::ZERO;
+            let is_same = (&there.value, there.expires_at, &there.meta)
+                == (&entry.value, entry.expires_at, &entry.meta)
+                && (is_new || there.versionstamp == entry.versionstamp);
+            match self {
+                Conflict::Newer if is_new || entry.versionstamp > there.versionstamp => {
+                    kept.push(entry);
+                }
+                Conflict::Fail if !is_same => conflicts += 1,
+                Conflict::Skip | Conflict::Newer | Conflict::Fail | Conflict::Replace => {}
+            }
+        }
+        match conflicts {
+            0 => Ok(kept),
+            conflicts => Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "conflict",
+                format!(
+                    "{conflicts} keys are there already with something else; nothing was written"
+                ),
+            )),
+        }
+    }
 }
 
 /// Stores entries under their versionstamps, and those without one under a new one.

@@ -77,12 +77,12 @@ mod tests {
     fn each_rule_counts_for_itself() {
         let all: &[usize] = &[0, 1, 2, 3, 4];
         let rules = |count, days, bytes| Rules { count, days, bytes };
-        assert_eq!(gone(rules(0, 0, 0), all), []);
-        assert_eq!(gone(rules(5, 0, 0), all), []);
+        assert!(gone(rules(0, 0, 0), all).is_empty());
+        assert!(gone(rules(5, 0, 0), all).is_empty());
         assert_eq!(gone(rules(3, 0, 0), all), [3, 4]);
-        assert_eq!(gone(rules(0, 4, 0), all), []);
+        assert!(gone(rules(0, 4, 0), all).is_empty());
         assert_eq!(gone(rules(0, 2, 0), all), [3, 4]);
-        assert_eq!(gone(rules(0, 0, 50), all), []);
+        assert!(gone(rules(0, 0, 50), all).is_empty());
         assert_eq!(gone(rules(0, 0, 49), all), [4]);
         assert_eq!(gone(rules(4, 3, 20), all), [2, 3, 4]);
     }
@@ -96,6 +96,6 @@ mod tests {
         };
         assert_eq!(gone(strict, &[3]), [0, 1, 2, 4]);
         assert_eq!(gone(strict, &[0, 1]), [1, 2, 3, 4]);
-        assert_eq!(gone(strict, &[]), [], "nothing is known to be whole");
+        assert!(gone(strict, &[]).is_empty(), "nothing is known to be whole");
     }
 }

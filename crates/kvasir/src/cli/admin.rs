@@ -4,6 +4,10 @@
 use std::path::Path;
 
 use anyhow::Context;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http_body_util::BodyExt;
 use reqwest::Method;
 use serde_json::Value as Json;
 
@@ -116,6 +120,34 @@ impl Administration {
             match page["cursor"].as_str() {
                 Some(cursor) => next = format!("{first}&cursor={}", segment(cursor)),
                 None => return Ok(items),
+            }
+        }
+    }
+
+    /// The answer of one route below `/_/api/v1`, as it comes.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the answer means. An answer that breaks off is an error of the stream.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+    ) -> Result<BoxStream<'_, anyhow::Result<Bytes>>, Failure> {
+        let path = format!("{API}{path}");
+        match self {
+            Administration::Running(client) => {
+                let answer = client.send(client.request(Method::GET, &path)).await?;
+                let parts = answer.bytes_stream();
+                Ok(parts.map(|part| Ok(part?)).boxed())
+            }
+            Administration::Here(here) => {
+                let (status, body) = here.stream(Method::GET, &path, String::new()).await?;
+                if !status.is_success() {
+                    let body = body.collect().await.context("the answer broke off")?;
+                    return Err(refused(status, &body.to_bytes()));
+                }
+                let parts = body.into_data_stream();
+                Ok(parts.map(|part| Ok(part?)).boxed())
             }
         }
     }

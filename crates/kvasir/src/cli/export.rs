@@ -5,7 +5,8 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt;
 use kvasir_api::dump::{Line, MessageLine};
 use kvasir_kv::keyspace::Cursor;
 use reqwest::Method;
@@ -20,7 +21,7 @@ use crate::exit::Failure;
 /// How much of a file's end is looked at first for its last line, in bytes.
 const TAIL_BYTES: u64 = 64 * 1024;
 
-/// Write a database as JSON lines, one entry each.
+/// Write a database as JSON lines, one entry each, as it is at one moment.
 ///
 /// The lines are those of the kv-utils package for Deno, with further members where it would lose
 /// something; `kvasir import` restores every entry to the byte. Behind the entries come the messages of
@@ -30,6 +31,8 @@ const TAIL_BYTES: u64 = 64 * 1024;
 Examples:
   kvasir export shop.jsonl --db shop
   kvasir export - | gzip > default.jsonl.gz
+  kvasir export users.csv --prefix '[\"users\"]' --format csv
+  kvasir export everything.jsonl --all
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 pub(super) struct Export {
@@ -38,7 +41,23 @@ pub(super) struct Export {
     /// Which database
     #[arg(long, value_name = "NAME", default_value = "default")]
     db: String,
-    /// Go on behind the last whole line of FILE
+    /// Every keyspace but those of tokens and queues, each line with its keyspace
+    #[arg(long, conflicts_with_all = ["db", "prefix", "resume"])]
+    all: bool,
+    /// Only keys that begin with these parts, a JSON array
+    #[arg(long, value_name = "KEY", conflicts_with = "resume")]
+    prefix: Option<String>,
+    /// How to write entries. csv and raw lose types and what is beside values: only jsonl restores
+    /// every entry
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORM",
+        default_value_t,
+        conflicts_with = "resume"
+    )]
+    format: Format,
+    /// Go on behind the last whole line of FILE; what comes then is as it is now
     #[arg(long)]
     resume: bool,
     /// Leave out the messages of the queue
@@ -48,6 +67,28 @@ pub(super) struct Export {
     progress: ProgressForm,
     #[command(flatten)]
     target: Target,
+}
+
+/// How entries are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One JSON text a line, with everything an entry is.
+    #[default]
+    Jsonl,
+    /// Key, value, versionstamp and expiry.
+    Csv,
+    /// The bytes of the values, each with a line feed behind it.
+    Raw,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Format::Jsonl => "jsonl",
+            Format::Csv => "csv",
+            Format::Raw => "raw",
+        }
+    }
 }
 
 impl Export {
@@ -92,15 +133,18 @@ impl Export {
             progress: Progress::begin(self.progress, "entries", 0, None),
         };
         let (entries, messages) = match place {
+            Place::Entries(None) => (pages.stream(&self.query()).await?, None),
             Place::Entries(cursor) => {
                 let entries = pages.copy("entries", cursor, |entry| entry.to_string());
                 (entries.await?, None)
             }
             Place::Messages(cursor) => (0, Some(cursor)),
         };
-        let messages = match self.no_queue {
-            true => 0,
-            false => {
+        let has_messages =
+            !self.no_queue && !self.all && self.prefix.is_none() && self.format == Format::Jsonl;
+        let messages = match has_messages {
+            false => 0,
+            true => {
                 let line = |message: &Json| json!({ "message": message }).to_string();
                 pages.copy("messages", messages, line).await?
             }
@@ -108,6 +152,20 @@ impl Export {
         pages.progress.end();
         report(entries, messages, &self.file);
         Ok(())
+    }
+}
+
+impl Export {
+    /// What the server is asked for.
+    fn query(&self) -> String {
+        let mut query = format!("/export?format={}", self.format.name());
+        if !self.all {
+            query += &format!("&keyspace={}", segment(&self.db));
+        }
+        if let Some(prefix) = &self.prefix {
+            query += &format!("&prefix={}", segment(prefix));
+        }
+        query
     }
 }
 
@@ -135,6 +193,23 @@ struct Pages<'a> {
 }
 
 impl Pages<'_> {
+    /// Writes what the server sends, and says how many lines that were.
+    async fn stream(&mut self, query: &str) -> Result<u64, Failure> {
+        let mut parts = self.server.stream(query).await?;
+        let mut lines = 0;
+        while let Some(part) = parts.next().await {
+            let part = part.context("the answer broke off: the export is not whole")?;
+            self.out
+                .write_all(&part)
+                .context("cannot write the export")?;
+            let more = part.iter().filter(|byte| **byte == b'\n').count() as u64;
+            lines += more;
+            self.progress.add(more);
+        }
+        self.out.flush().context("cannot write the export")?;
+        Ok(lines)
+    }
+
     /// Copies all pages of one kind, and says how many lines that were.
     async fn copy(
         &mut self,

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -41,13 +42,37 @@ pub(super) struct Into {
     /// Which database; it is made if it is not there
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(super) db: String,
-    /// Leave keys alone that are there already
-    #[arg(long)]
+    /// Leave keys alone that are there already: short for --conflict skip
+    #[arg(long, conflicts_with = "conflict")]
     pub(super) keep_existing: bool,
+    /// What to do with a key that is there already
+    #[arg(long, value_enum, value_name = "RULE", default_value_t)]
+    pub(super) conflict: Conflict,
+    /// Check everything and say what would be written, but write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Most entries a second
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rate: Option<u32>,
     #[command(flatten)]
     pub(super) progress: ProgressForm,
     #[command(flatten)]
     pub(super) target: Target,
+}
+
+/// What happens to a key that is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Conflict {
+    /// It is left alone.
+    Skip,
+    /// It is written over.
+    #[default]
+    Replace,
+    /// It is written over by a greater versionstamp.
+    Newer,
+    /// The import stops, unless the entry is the same. What was sent before stays.
+    Fail,
 }
 
 impl Lines {
@@ -70,6 +95,25 @@ pub(super) struct Batches<'a> {
     messages: Vec<Box<RawValue>>,
     bytes: usize,
     done: Done,
+    /// Where entries go now; lines may name it.
+    keyspace: String,
+    pace: Option<Pace>,
+}
+
+/// Keeps an import from being faster than it may.
+struct Pace {
+    per_second: u32,
+    begun: Instant,
+    sent: u64,
+}
+
+impl Pace {
+    async fn keep(&mut self, sent: usize) {
+        self.sent += sent as u64;
+        let due = self.sent as f64 / f64::from(self.per_second);
+        let due = Duration::try_from_secs_f64(due).unwrap_or(Duration::MAX);
+        tokio::time::sleep(due.saturating_sub(self.begun.elapsed())).await;
+    }
 }
 
 /// What became of what was sent.
@@ -85,7 +129,8 @@ struct Done {
 #[serde(rename_all = "camelCase")]
 struct Entries<'a> {
     entries: &'a [Box<RawValue>],
-    keep_existing: bool,
+    conflict: Conflict,
+    dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -99,9 +144,18 @@ impl<'a> Batches<'a> {
         server: &'a Administration,
         into: &'a Into,
     ) -> Result<Batches<'a>, Failure> {
-        let body = serde_json::json!({"name": into.db});
-        server.call(Method::POST, "/databases", Some(&body)).await?;
+        if !into.dry_run {
+            let body = serde_json::json!({"name": into.db});
+            server.call(Method::POST, "/databases", Some(&body)).await?;
+        }
+        let pace = into.rate.map(|per_second| Pace {
+            per_second,
+            begun: Instant::now(),
+            sent: 0,
+        });
         Ok(Batches {
+            keyspace: into.db.clone(),
+            pace,
             server,
             into,
             entries: Vec::new(),
@@ -109,6 +163,15 @@ impl<'a> Batches<'a> {
             bytes: 0,
             done: Done::default(),
         })
+    }
+
+    /// Sends what comes from now on to another keyspace.
+    async fn turn_to(&mut self, keyspace: &str) -> Result<(), Failure> {
+        if self.keyspace != keyspace {
+            self.flush().await?;
+            keyspace.clone_into(&mut self.keyspace);
+        }
+        Ok(())
     }
 
     /// Adds an entry; says whether a batch was sent and everything added so far is stored.
@@ -127,7 +190,13 @@ impl<'a> Batches<'a> {
 
     async fn send_if_full(&mut self) -> Result<bool, Failure> {
         let count = self.entries.len().max(self.messages.len());
-        if count < BATCH_ENTRIES && self.bytes < BATCH_BYTES {
+        // A tenth of a second's worth, so that a rate is a rate and not a burst each minute.
+        let most = self.into.rate.map_or(BATCH_ENTRIES, |rate| {
+            usize::try_from(rate / 10)
+                .unwrap_or(BATCH_ENTRIES)
+                .clamp(1, BATCH_ENTRIES)
+        });
+        if count < most && self.bytes < BATCH_BYTES {
             return Ok(false);
         }
         self.flush().await?;
@@ -140,19 +209,28 @@ impl<'a> Batches<'a> {
         if !self.entries.is_empty() {
             let entries = Entries {
                 entries: &self.entries,
-                keep_existing: self.into.keep_existing,
+                conflict: match self.into.keep_existing {
+                    true => Conflict::Skip,
+                    false => self.into.conflict,
+                },
+                dry_run: self.into.dry_run,
             };
             let answer = self.send("entries", &entries).await?;
             self.done.written += count(&answer, "written");
             self.done.kept += count(&answer, "kept");
         }
-        if !self.messages.is_empty() {
+        if self.into.dry_run {
+            self.done.enqueued += self.messages.len() as u64;
+        } else if !self.messages.is_empty() {
             let messages = Messages {
                 messages: &self.messages,
             };
             let answer = self.send("messages", &messages).await?;
             self.done.enqueued += count(&answer, "enqueued");
             self.done.messages_kept += count(&answer, "kept");
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.keep(self.entries.len() + self.messages.len()).await;
         }
         self.entries.clear();
         self.messages.clear();
@@ -162,13 +240,20 @@ impl<'a> Batches<'a> {
 
     async fn send(&self, what: &str, batch: &impl Serialize) -> Result<serde_json::Value, Failure> {
         let body = serde_json::to_value(batch).context("cannot write a batch")?;
-        let path = format!("/databases/{}/{what}", segment(&self.into.db));
+        let path = format!("/databases/{}/{what}", segment(&self.keyspace));
         self.server.call(Method::POST, &path, Some(&body)).await
     }
 
     /// Says what was done, on standard error like every diagnosis.
     pub(super) fn report(&self) {
         let (done, db) = (self.done, &self.into.db);
+        if self.into.dry_run {
+            say(&format!(
+                "would write {} entries and {} messages, and leave {} alone; nothing was written",
+                done.written, done.enqueued, done.kept
+            ));
+            return;
+        }
         say(&format!(
             "imported {} entries into {db}, left {} alone",
             done.written, done.kept
@@ -245,21 +330,30 @@ async fn lines_into(file: &Path, into: &Into, server: &Administration) -> Result
         }
         let read = Line::read(&text);
         let is_sent = match read.with_context(|| format!("line {line} of {shown} is not JSON"))? {
-            Line::Entry(entry) => batches.push(entry).await,
-            Line::Message(message) => batches.push_message(message).await,
+            Line::Entry(entry, keyspace) => {
+                let to = keyspace.as_deref().unwrap_or(&into.db);
+                match batches.turn_to(to).await {
+                    Ok(()) => batches.push(entry).await,
+                    Err(failure) => Err(failure),
+                }
+            }
+            Line::Message(message) => match batches.turn_to(&into.db).await {
+                Ok(()) => batches.push_message(message).await,
+                Err(failure) => Err(failure),
+            },
         };
         if is_sent.map_err(|error| failed(error, stored + 1, line))? {
             stored = line;
             progress.set(offset);
             (journal.offset, journal.line) = (offset, line);
-            if !is_stdin {
+            if !is_stdin && !into.dry_run {
                 journal.write(file)?;
             }
         }
     }
     let is_sent = batches.flush().await;
     is_sent.map_err(|error| failed(error, stored + 1, line))?;
-    if !is_stdin {
+    if !is_stdin && !into.dry_run {
         Journal::remove(file);
     }
     progress.set(offset);
@@ -270,7 +364,8 @@ async fn lines_into(file: &Path, into: &Into, server: &Administration) -> Result
 
 /// What a line is. The server looks closer.
 enum Line {
-    Entry(Box<RawValue>),
+    /// With the keyspace that it names.
+    Entry(Box<RawValue>, Option<String>),
     Message(Box<RawValue>),
 }
 
@@ -279,6 +374,7 @@ impl Line {
         #[derive(Deserialize)]
         struct Kind {
             message: Option<Box<RawValue>>,
+            keyspace: Option<String>,
         }
         let raw: Box<RawValue> = serde_json::from_slice(text)?;
         // Whatever else it is, the server says what is wrong with it.
@@ -286,8 +382,10 @@ impl Line {
         Ok(match kind {
             Ok(Kind {
                 message: Some(message),
+                ..
             }) => Line::Message(message),
-            _ => Line::Entry(raw),
+            Ok(Kind { keyspace, .. }) => Line::Entry(raw, keyspace),
+            Err(_) => Line::Entry(raw, None),
         })
     }
 }

@@ -55,6 +55,21 @@ impl Offline {
         path: &str,
         body: String,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let (status, body) = self.stream(method, path, body).await?;
+        Ok((status, body.collect().await?.to_bytes()))
+    }
+
+    /// As [`Offline::call`], with an answer that is read as it comes.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no such request.
+    pub async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> anyhow::Result<(StatusCode, Body)> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -78,9 +93,7 @@ impl Offline {
             host: Arc::from("localhost"),
         };
         let response = self.site.handle(request, &info).await;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok((status, body))
+        Ok((response.status(), response.into_body()))
     }
 
     /// Closes the stores.

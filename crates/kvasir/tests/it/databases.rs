@@ -447,3 +447,131 @@ async fn memory_does_not_grow_with_what_is_moved() {
     );
     assert!(std::fs::metadata(&out).unwrap().len() > 100 << 20);
 }
+
+#[tokio::test]
+async fn an_export_is_by_prefix_keyspace_or_all_and_in_three_forms() {
+    let server = server().await;
+    for (key, value) in [
+        ("users.ada", json!({"n": 1})),
+        ("users.bob", json!("x, \"y\"")),
+        ("z", json!(3)),
+    ] {
+        call(
+            &server,
+            "PUT",
+            &format!("/kv/{key}"),
+            json!({ "value": value }),
+        )
+        .await;
+    }
+    let namespace = "0b9a9d3e-1c2f-4a5b-8c6d-7e8f9a0b1c2d";
+    let put = http_client().post(server.url(&format!("/{namespace}/timetable")));
+    assert!(
+        put.json(&json!({"mon": []}))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
+
+    let users = ["export", "-", "--prefix", r#"["users"]"#];
+    let (code, out, err) = on(&server, &users).await;
+    assert_eq!((code, out.lines().count()), (0, 2), "{err}");
+    let (_, out, _) = on(&server, &[&users[..], &["--format", "csv"]].concat()).await;
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines[0], "key,value,versionstamp,expiresAt");
+    assert!(
+        lines[1].starts_with(r#""[""users"",""ada""]","{""n"":1}",0"#),
+        "{}",
+        lines[1]
+    );
+    assert!(
+        lines[2].starts_with(r#""[""users"",""bob""]","""x, \""y\""""",0"#),
+        "{}",
+        lines[2]
+    );
+    let (_, out, _) = on(&server, &[&users[..], &["--format", "raw"]].concat()).await;
+    assert_eq!(out, "{\"n\":1}\n\"x, \\\"y\\\"\"\n");
+    let (code, _, err) = on(&server, &["export", "-", "--prefix", "users"]).await;
+    assert_eq!(code, 2, "{err}");
+
+    let (_, all, _) = on(&server, &["export", "-", "--all"]).await;
+    let keyspaces: std::collections::BTreeSet<_> = all
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).unwrap()["keyspace"].to_string())
+        .collect();
+    let keyspaces: Vec<_> = keyspaces.into_iter().collect();
+    assert_eq!(
+        keyspaces,
+        ["\"classworks\"", "\"default\""],
+        "no tokens, no queues"
+    );
+
+    // Elsewhere each entry comes back into its own keyspace.
+    let other = crate::server().await;
+    let file = server.scratch().join("all.jsonl");
+    std::fs::write(&file, &all).unwrap();
+    done(&other, &["import", &file.to_string_lossy()]).await;
+    let (_, again, _) = on(&other, &["export", "-", "--all"]).await;
+    assert_eq!(again, all);
+    let got = http_client()
+        .get(other.url(&format!("/{namespace}/timetable")))
+        .send()
+        .await;
+    assert_eq!(
+        got.unwrap().json::<Json>().await.unwrap(),
+        json!({"mon": []})
+    );
+}
+
+#[tokio::test]
+async fn an_import_keeps_to_its_rule_its_rate_and_to_nothing_when_it_is_dry() {
+    let server = server().await;
+    let file = server.scratch().join("a.jsonl");
+    let name = file.to_string_lossy().into_owned();
+    std::fs::write(&file, many_lines(30, 1)).unwrap();
+    let (code, _, err) = on(&server, &["import", &name, "--db", "x", "--dry-run"]).await;
+    assert_eq!(code, 0);
+    assert!(
+        err.contains("would write 30 entries and 1 messages"),
+        "{err}"
+    );
+    assert_eq!(export(&server, "x").await, "");
+    let begun = std::time::Instant::now();
+    done(&server, &["import", &name, "--db", "x", "--rate", "60"]).await;
+    assert!(begun.elapsed().as_millis() >= 500, "31 at 60 a second");
+    let whole = export(&server, "x").await;
+    // The same again is no conflict.
+    done(
+        &server,
+        &["import", &name, "--db", "x", "--conflict", "fail"],
+    )
+    .await;
+
+    call(&server, "POST", "/_/api/v1/databases/x/entries", json!({"entries": [
+        {"key": [{"type": "string", "value": "k"}, {"type": "number", "value": 3}], "value": {"type": "null", "value": null}},
+    ]}))
+    .await;
+    let changed = export(&server, "x").await;
+    let (code, _, err) = on(
+        &server,
+        &["import", &name, "--db", "x", "--conflict", "fail"],
+    )
+    .await;
+    assert_eq!(code, 5, "{err}");
+    for rule in ["skip", "newer"] {
+        let err = done(&server, &["import", &name, "--db", "x", "--conflict", rule]).await;
+        assert!(
+            err.contains("left 30 alone") || err.contains("left 1 alone"),
+            "{rule}: {err}"
+        );
+        assert_eq!(export(&server, "x").await, changed, "{rule}");
+    }
+    done(
+        &server,
+        &["import", &name, "--db", "x", "--conflict", "replace"],
+    )
+    .await;
+    assert_eq!(export(&server, "x").await, whole);
+}

@@ -218,3 +218,38 @@ async fn messages_go_page_by_page_and_come_in_once() {
         "an emptied database remembers nothing"
     );
 }
+
+#[tokio::test]
+async fn an_export_is_one_moment_with_its_versionstamp() {
+    let world = World::new();
+    let app = app(&world);
+    for n in 0..700u64 {
+        let key = Key::from_strings(["k", &format!("{n:03}")]);
+        world.put("one", key, Value::u64(n)).await;
+    }
+    let path = "/_/api/v1/export?keyspace=one&prefix=%5B%22k%22%5D";
+    let answer = app.send("GET", path, &[], String::new()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-type"], "application/x-ndjson");
+    let stamp = answer.headers["x-kvasir-versionstamp"].to_str().unwrap();
+    let newest = all(&world, "one")
+        .await
+        .iter()
+        .map(|entry| entry.versionstamp)
+        .max();
+    assert_eq!(stamp, newest.unwrap().to_string());
+    assert_eq!(answer.text().lines().count(), 700);
+    for bad in [
+        "format=xml",
+        "keyspace=_system",
+        "prefix=%5B%22k%22%5D",
+        "keyspace=one&prefix=k",
+    ] {
+        let path = format!("/_/api/v1/export?{bad}");
+        assert_eq!(
+            app.send("GET", &path, &[], String::new()).await.status,
+            400,
+            "{bad}"
+        );
+    }
+}
