@@ -3,6 +3,7 @@
 
 mod access;
 mod backups;
+mod canary;
 mod classworks;
 mod cli;
 mod crash;
@@ -12,6 +13,7 @@ mod deno_crash;
 mod edgekv;
 mod folder;
 mod hostile;
+mod kopano;
 mod life;
 mod mounts;
 mod moving;
