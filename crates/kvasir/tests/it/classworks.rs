@@ -271,3 +271,38 @@ async fn acknowledged_writes_survive_kill_9_and_a_signal_lets_requests_finish() 
     server.restart().await;
     assert_eq!(get(&server, "late").await, "[1]");
 }
+
+/// Line 113: who is counted is who is really asking, as the operator's proxies say and nobody else.
+#[tokio::test]
+async fn limits_count_the_client_that_a_trusted_proxy_names() {
+    let limited = || {
+        options()
+            .set("classworks.rate_limit", "on")
+            .set("classworks.writes_per_minute", "1")
+    };
+    let post = async |server: &TestServer, forwarded: &str| {
+        let answer = http_client()
+            .post(server.url(&format!("/{NS}/k")))
+            .header("x-forwarded-for", forwarded)
+            .body("1")
+            .send()
+            .await
+            .unwrap();
+        answer.status().as_u16()
+    };
+    let behind = limited().set("server.trusted_proxies", "127.0.0.1").start().await;
+    for (forwarded, status) in [
+        ("1.1.1.1", 200),
+        ("2.2.2.2", 200),
+        ("1.1.1.1", 429),
+        // What stands left of the proxy's own word was written by the client.
+        ("3.3.3.3, 1.1.1.1", 429),
+        ("3.3.3.3", 200),
+    ] {
+        assert_eq!(post(&behind, forwarded).await, status, "{forwarded}");
+    }
+    let alone = limited().start().await;
+    for (forwarded, status) in [("1.1.1.1", 200), ("2.2.2.2", 429)] {
+        assert_eq!(post(&alone, forwarded).await, status, "{forwarded}");
+    }
+}
