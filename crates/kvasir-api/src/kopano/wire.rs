@@ -354,7 +354,10 @@ pub(super) fn raw(document: Document) -> Response {
     // The type is whatever somebody stored, a page too. Opened in a browser it runs nothing.
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; sandbox",
+        ),
     ] {
         let value = HeaderValue::from_static(value);
         response.headers_mut().insert(name, value);

@@ -71,14 +71,35 @@ async fn send(
 /// Every header and body that carries a credential, good and bad ones, whole and broken.
 async fn show_everywhere(server: &TestServer, client: &reqwest::Client) {
     let paths = [
-        "/kv/a", "/kv/a?list=true", "/db/other", "/queue/default/pull",
-        "/_/api/v1/whoami", "/_/api/v1/tokens", "/_/api/v1/session", "/_/api/v1/users",
-        "/edgekv/v1/tokens", "/edgekv/v1/initialize",
+        "/kv/a",
+        "/kv/a?list=true",
+        "/db/other",
+        "/queue/default/pull",
+        "/_/api/v1/whoami",
+        "/_/api/v1/tokens",
+        "/_/api/v1/session",
+        "/_/api/v1/users",
+        "/edgekv/v1/tokens",
+        "/edgekv/v1/initialize",
         "/staging/api/v1/namespaces/default/groups/g/items/i",
-        "/api/kvs/v1/kv/user/c/x", "/profile", "/orders", "/health-check", "/metrics", "/nowhere",
+        "/api/kvs/v1/kv/user/c/x",
+        "/profile",
+        "/orders",
+        "/health-check",
+        "/metrics",
+        "/nowhere",
     ];
-    let of_namespace = ["", "/k", "/_info", "/_hint", "/_keys", "/_check", "/_password", "/_checkpassword"]
-        .map(|end| format!("/{NS}{end}"));
+    let of_namespace = [
+        "",
+        "/k",
+        "/_info",
+        "/_hint",
+        "/_keys",
+        "/_check",
+        "/_password",
+        "/_checkpassword",
+    ]
+    .map(|end| format!("/{NS}{end}"));
     let paths = paths.map(str::to_owned).into_iter().chain(of_namespace);
     let signature = format!(
         "EG1-HMAC-SHA256 client_token={CANARY};access_token={CANARY};\
@@ -89,8 +110,14 @@ async fn show_everywhere(server: &TestServer, client: &reqwest::Client) {
     let credentials = [
         ("authorization", format!("Bearer {CANARY}")),
         ("authorization", format!("Bearer kvasir_{CANARY}")),
-        ("authorization", format!("Bearer {jwt}.{}.{}", base64(CANARY), base64(CANARY))),
-        ("authorization", format!("Basic {}", base64(&format!("user:{CANARY}")))),
+        (
+            "authorization",
+            format!("Bearer {jwt}.{}.{}", base64(CANARY), base64(CANARY)),
+        ),
+        (
+            "authorization",
+            format!("Basic {}", base64(&format!("user:{CANARY}"))),
+        ),
         ("authorization", CANARY.to_owned()),
         ("authorization", signature),
         ("x-site-key", CANARY.to_owned()),
@@ -100,13 +127,19 @@ async fn show_everywhere(server: &TestServer, client: &reqwest::Client) {
         ("x-akamai-edgedb-auth", CANARY.to_owned()),
         ("x-akamai-edgedb-auth-ref", CANARY.to_owned()),
         ("x-kvasir-session", CANARY.to_owned()),
-        ("cookie", format!("kvasir_session={CANARY}; kvasir={CANARY}; sid={CANARY}")),
+        (
+            "cookie",
+            format!("kvasir_session={CANARY}; kvasir={CANARY}; sid={CANARY}"),
+        ),
         ("proxy-authorization", format!("Bearer {CANARY}")),
     ];
     for path in paths {
         for (name, value) in &credentials {
             for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE] {
-                let headers = [(*name, value.clone()), ("content-type", "application/json".into())];
+                let headers = [
+                    (*name, value.clone()),
+                    ("content-type", "application/json".into()),
+                ];
                 send(client, server, method, &path, &headers, "{}".into()).await;
             }
         }
@@ -134,22 +167,57 @@ async fn show_everywhere(server: &TestServer, client: &reqwest::Client) {
     .map(|(word, start)| (format!("/{NS}/{word}"), start));
     let bodies = bodies.map(|(path, start)| (path.to_owned(), start));
     for (path, start) in bodies.into_iter().chain(of_namespace) {
-        for (open, end) in [("\"", "\"}"), ("\"", ""), ("[\"", "\"]}"), ("\"", "\"}}"), ("\"", "\",}")] {
+        for (open, end) in [
+            ("\"", "\"}"),
+            ("\"", ""),
+            ("[\"", "\"]}"),
+            ("\"", "\"}}"),
+            ("\"", "\",}"),
+        ] {
             let body = format!("{start}{open}{CANARY}{end}");
-            send(client, server, Method::POST, &path, &[site_key(), json()], body).await;
+            send(
+                client,
+                server,
+                Method::POST,
+                &path,
+                &[site_key(), json()],
+                body,
+            )
+            .await;
         }
         let body = format!("{}&password={CANARY}&token={CANARY}", path.len());
-        let kind = ("content-type", "application/x-www-form-urlencoded".to_owned());
-        send(client, server, Method::POST, &path, &[site_key(), kind], body).await;
+        let kind = (
+            "content-type",
+            "application/x-www-form-urlencoded".to_owned(),
+        );
+        send(
+            client,
+            server,
+            Method::POST,
+            &path,
+            &[site_key(), kind],
+            body,
+        )
+        .await;
     }
     // In queries, where browsers' event streams have to put them.
     for path in [format!("/{NS}"), format!("/{NS}/k"), format!("/{NS}/_keys")] {
         let query = format!("?sitekey={CANARY}&password={}", base64(CANARY));
-        send(client, server, Method::GET, &format!("{path}{query}"), &[], String::new()).await;
+        send(
+            client,
+            server,
+            Method::GET,
+            &format!("{path}{query}"),
+            &[],
+            String::new(),
+        )
+        .await;
     }
     // Broken heads.
     for request in [
-        format!("GET /kv/a HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {CANARY}\u{1}\r\n\r\n"),
+        format!(
+            "GET /kv/a HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {CANARY}\u{1}\r\n\r\n"
+        ),
         format!("GET /kv/a HTTP/9.9\r\nauthorization: Bearer {CANARY}\r\n\r\n"),
         format!("GET /kv/a HTTP/1.1\r\nhost: localhost\r\nx-site-key {CANARY}\r\n\r\n"),
     ] {
@@ -201,9 +269,15 @@ async fn a_secret_shows_up_in_no_log_error_metric_or_file() {
     let keyed = [("x-site-key", CANARY.to_owned())];
     let body = format!(r#"{{"password":"{CANARY}"}}"#);
     let path = format!("/{NS}/_checkpassword");
-    assert_eq!(send(&one, &server, Method::POST, &path, &keyed, body).await, 200);
+    assert_eq!(
+        send(&one, &server, Method::POST, &path, &keyed, body).await,
+        200
+    );
     let body = format!(r#"{{"email":"a@example.com","password":"{CANARY}"}}"#);
-    assert_eq!(send(&one, &server, Method::POST, "/login", &[], body).await, 200);
+    assert_eq!(
+        send(&one, &server, Method::POST, "/login", &[], body).await,
+        200
+    );
 
     let metrics = one.get(server.url("/metrics")).send().await.unwrap();
     assert_silent("the metrics", &metrics.text().await.unwrap());
@@ -237,20 +311,41 @@ async fn a_secret_shows_up_in_no_log_error_metric_or_file() {
     assert!(files.len() > 3, "{files:?}");
     for file in files {
         let bytes = std::fs::read(&file).unwrap();
-        assert_silent(&file.display().to_string(), &String::from_utf8_lossy(&bytes));
+        assert_silent(
+            &file.display().to_string(),
+            &String::from_utf8_lossy(&bytes),
+        );
     }
 }
 
 #[tokio::test]
 async fn a_secret_in_an_address_of_a_store_shows_up_in_no_failure() {
     for (name, value) in [
-        ("KVASIR_STORE__URL", format!("mysql://user:{CANARY}@127.0.0.1:1/db")),
-        ("KVASIR_STORE__URL", format!("postgres://user:{CANARY}@127.0.0.1:1/db")),
+        (
+            "KVASIR_STORE__URL",
+            format!("mysql://user:{CANARY}@127.0.0.1:1/db"),
+        ),
+        (
+            "KVASIR_STORE__URL",
+            format!("postgres://user:{CANARY}@127.0.0.1:1/db"),
+        ),
         ("KVASIR_STORE__URL", format!("mysql://user:{CANARY}@")),
-        ("KVASIR_STORE__URL", format!("nothing://user:{CANARY}@host/db")),
-        ("KOPANO_KVS_DB_DATASOURCE", format!("user:{CANARY}@tcp(127.0.0.1:1)/db")),
-        ("KOPANO_KVS_DB_DATASOURCE", format!("user:{CANARY}@tcp(127.0.0.1")),
-        ("KVASIR_MOUNT__KOPANO__STORE", format!("mysql://user:{CANARY}@127.0.0.1:1/db")),
+        (
+            "KVASIR_STORE__URL",
+            format!("nothing://user:{CANARY}@host/db"),
+        ),
+        (
+            "KOPANO_KVS_DB_DATASOURCE",
+            format!("user:{CANARY}@tcp(127.0.0.1:1)/db"),
+        ),
+        (
+            "KOPANO_KVS_DB_DATASOURCE",
+            format!("user:{CANARY}@tcp(127.0.0.1"),
+        ),
+        (
+            "KVASIR_MOUNT__KOPANO__STORE",
+            format!("mysql://user:{CANARY}@127.0.0.1:1/db"),
+        ),
     ] {
         let failure = options()
             .set("log.level", "trace")
@@ -275,7 +370,10 @@ async fn settings_and_their_failures_show_no_secret() {
     assert_silent("a refused start", &format!("{out}{err}"));
     let (code, out, err) = run(
         &["config", "show"],
-        &[("SITE_KEY", CANARY), ("KVASIR_CLASSWORKS__SITE_KEY_FILE", CANARY)],
+        &[
+            ("SITE_KEY", CANARY),
+            ("KVASIR_CLASSWORKS__SITE_KEY_FILE", CANARY),
+        ],
     )
     .await;
     assert_ne!(code, 0);

@@ -211,7 +211,11 @@ async fn the_connection_stays_open_after_errors_and_names_no_program() {
         ("POST", format!("/{NS}/k"), 400),
         ("PATCH", format!("/{NS}/k"), 405),
         ("GET", format!("/{NS}?limit=0"), 400),
-        ("GET", "/00000000-0000-4000-8000-000000000000/info".to_owned(), 403),
+        (
+            "GET",
+            "/00000000-0000-4000-8000-000000000000/info".to_owned(),
+            403,
+        ),
         ("GET", format!("/{NS}"), 200),
     ] {
         connection
@@ -242,7 +246,9 @@ async fn acknowledged_writes_survive_kill_9_and_a_signal_lets_requests_finish() 
     assert_eq!(import.status(), 200);
     server.restart().await;
     let get = async |server: &TestServer, key: &str| {
-        let answer = http_client().get(server.url(&format!("/{NS}/{key}"))).send();
+        let answer = http_client()
+            .get(server.url(&format!("/{NS}/{key}")))
+            .send();
         answer.await.unwrap().text().await.unwrap()
     };
     assert_eq!(get(&server, "a").await, r#"{"z":1,"y":2}"#);
@@ -254,13 +260,25 @@ async fn acknowledged_writes_survive_kill_9_and_a_signal_lets_requests_finish() 
     ))
     .await;
     let url = server.url("/metrics");
-    kvasir_testkit::eventually(kvasir_testkit::DEADLINE, "the request is in progress", || {
-        let url = url.clone();
-        async move {
-            let text = http_client().get(url).send().await.unwrap().text().await.unwrap();
-            text.contains("kvasir_http_requests_in_progress 2").then_some(())
-        }
-    })
+    kvasir_testkit::eventually(
+        kvasir_testkit::DEADLINE,
+        "the request is in progress",
+        || {
+            let url = url.clone();
+            async move {
+                let text = http_client()
+                    .get(url)
+                    .send()
+                    .await
+                    .unwrap()
+                    .text()
+                    .await
+                    .unwrap();
+                text.contains("kvasir_http_requests_in_progress 2")
+                    .then_some(())
+            }
+        },
+    )
     .await;
     let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -290,7 +308,10 @@ async fn limits_count_the_client_that_a_trusted_proxy_names() {
             .unwrap();
         answer.status().as_u16()
     };
-    let behind = limited().set("server.trusted_proxies", "127.0.0.1").start().await;
+    let behind = limited()
+        .set("server.trusted_proxies", "127.0.0.1")
+        .start()
+        .await;
     for (forwarded, status) in [
         ("1.1.1.1", 200),
         ("2.2.2.2", 200),

@@ -39,7 +39,10 @@ impl DevIssuer {
     }
 
     async fn token(&self, user: &str, client: &str, scope: &str) -> String {
-        let url = format!("{}/token?user={user}&client={client}&scope={scope}", self.url);
+        let url = format!(
+            "{}/token?user={user}&client={client}&scope={scope}",
+            self.url
+        );
         let answer = http_client().get(url).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         answer.text().await.unwrap()
@@ -47,11 +50,19 @@ impl DevIssuer {
 }
 
 /// One request, repeated until the server has the issuer's keys.
-async fn ask(server: &TestServer, method: Method, key: &str, token: &str, body: &str) -> (u16, String) {
+async fn ask(
+    server: &TestServer,
+    method: Method,
+    key: &str,
+    token: &str,
+    body: &str,
+) -> (u16, String) {
     let url = server.url(&format!("/api/kvs/v1/kv/user/{key}"));
     eventually(DEADLINE, "the issuer is known", || async {
         let request = http_client().request(method.clone(), &url);
-        let request = request.bearer_auth(token).header("content-type", "application/json");
+        let request = request
+            .bearer_auth(token)
+            .header("content-type", "application/json");
         let answer = request.body(body.to_owned()).send().await.unwrap();
         let status = answer.status().as_u16();
         let text = answer.text().await.unwrap();
@@ -85,12 +96,26 @@ async fn without_an_identity_provider_the_issuer_for_trying_is_enough() {
             + r#"{"key":"test1/a","value":"aGVsbG8=","content_type":"text/plain"},"#
             + r#"{"key":"test1/b","value":2,"content_type":"application/json"}]"#
     );
-    assert_eq!(ask(&server, Method::DELETE, "test1/doc1", &token, "").await.0, 200);
-    assert_eq!(ask(&server, Method::GET, "test1/doc1", &token, "").await.0, 404);
+    assert_eq!(
+        ask(&server, Method::DELETE, "test1/doc1", &token, "")
+            .await
+            .0,
+        200
+    );
+    assert_eq!(
+        ask(&server, Method::GET, "test1/doc1", &token, "").await.0,
+        404
+    );
     let other = issuer.token("alice", "other", "kopano/kvs").await;
-    assert_eq!(ask(&server, Method::GET, "test1/a", &other, "").await.0, 404);
+    assert_eq!(
+        ask(&server, Method::GET, "test1/a", &other, "").await.0,
+        404
+    );
     let scopeless = issuer.token("alice", "app", "openid").await;
-    assert_eq!(ask(&server, Method::GET, "test1/a", &scopeless, "").await.0, 403);
+    assert_eq!(
+        ask(&server, Method::GET, "test1/a", &scopeless, "").await.0,
+        403
+    );
 }
 
 #[tokio::test]
@@ -102,7 +127,11 @@ async fn the_issuer_for_trying_listens_on_loopback_only() {
 
 /// A file of the original with one document of `ann`, and a server that the environment `names` put
 /// on it.
-async fn on_the_originals_file(issuer: &DevIssuer, names: [&str; 4], extra: &[(&str, &str)]) -> TestServer {
+async fn on_the_originals_file(
+    issuer: &DevIssuer,
+    names: [&str; 4],
+    extra: &[(&str, &str)],
+) -> TestServer {
     let folder = tempfile::TempDir::new().unwrap();
     let file = crate::moving::kopano_file(folder.path());
     let file = file.display().to_string();
@@ -120,7 +149,11 @@ async fn on_the_originals_file(issuer: &DevIssuer, names: [&str; 4], extra: &[(&
     // In the order of the original's writes.
     let listing = ask(&server, Method::GET, "recents?recurse=1", &token, "").await;
     assert_eq!(listing.0, 200, "{}", listing.1);
-    let keys: Vec<_> = listing.1.match_indices("recents/").map(|(at, _)| &listing.1[at..at + 9]).collect();
+    let keys: Vec<_> = listing
+        .1
+        .match_indices("recents/")
+        .map(|(at, _)| &listing.1[at..at + 9])
+        .collect();
     assert_eq!(keys, ["recents/b", "recents/a", "recents/c"]);
     let put = ask(&server, Method::PUT, "recents/new", &token, "1").await;
     assert_eq!(put.0, 200);
@@ -132,7 +165,11 @@ async fn on_the_originals_file(issuer: &DevIssuer, names: [&str; 4], extra: &[(&
 /// The original's table is as it was, and ours lie beside it.
 fn check_left_alone(file: &Path) {
     let connection = rusqlite::Connection::open(file).unwrap();
-    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let count = |sql: &str| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
     assert_eq!(count("SELECT count(*) FROM kv"), 9);
     let others = "SELECT count(*) FROM sqlite_master WHERE type = 'table' \
                   AND name NOT IN ('kv', 'schema_migrations')";
@@ -165,7 +202,10 @@ async fn the_environment_of_the_original_daemon_puts_the_mount_on_its_database()
     assert_eq!(preflight.headers()["access-control-allow-origin"], "*");
     // Both scopes are needed now.
     let one = issuer.token("ann", "meet", "kopano/kvs").await;
-    assert_eq!(ask(&server, Method::GET, "recents/a", &one, "").await.0, 403);
+    assert_eq!(
+        ask(&server, Method::GET, "recents/a", &one, "").await.0,
+        403
+    );
 }
 
 #[tokio::test]
@@ -177,11 +217,18 @@ async fn the_packaged_configurations_names_do_the_same() {
         "plugin_kvs_db_datasource",
         "plugin_kvs_db_migrations",
     ];
-    let extra = [("insecure", "yes"), ("plugins", "kvs"), ("log_level", "debug")];
+    let extra = [
+        ("insecure", "yes"),
+        ("plugins", "kvs"),
+        ("log_level", "debug"),
+    ];
     let server = on_the_originals_file(&issuer, names, &extra).await;
     let stderr = server.stderr();
     assert!(stderr.to_lowercase().contains("debug"), "{stderr}");
-    assert!(stderr.contains("has no effect"), "the migrations are named: {stderr}");
+    assert!(
+        stderr.contains("has no effect"),
+        "the migrations are named: {stderr}"
+    );
 }
 
 #[tokio::test]
@@ -193,5 +240,8 @@ async fn a_driver_that_is_none_is_refused_with_a_sentence() {
         .await
         .unwrap_err();
     assert_eq!(failure.status.code(), Some(2));
-    assert!(failure.stderr.contains("KOPANO_KVS_DB_DRIVER=postgres"), "{failure}");
+    assert!(
+        failure.stderr.contains("KOPANO_KVS_DB_DRIVER=postgres"),
+        "{failure}"
+    );
 }

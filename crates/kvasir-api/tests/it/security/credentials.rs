@@ -77,31 +77,54 @@ pub(super) async fn all(estate: &Estate) -> Vec<Credential> {
         headers: vec![("authorization".into(), "Basic YWFhOmJiYg==".into())],
     });
     let (expired, _) = token(estate, vec![Grant::everything()], Some(START)).await;
-    all.push(Credential::bearer("an expired administrator's token", &expired));
+    all.push(Credential::bearer(
+        "an expired administrator's token",
+        &expired,
+    ));
     let (revoked, id) = token(estate, vec![Grant::everything()], None).await;
     estate.world.access.revoke(id).await.unwrap();
-    all.push(Credential::bearer("a revoked administrator's token", &revoked));
+    all.push(Credential::bearer(
+        "a revoked administrator's token",
+        &revoked,
+    ));
 
     for (kind, grants) in [
         ("a token for everything of its own", everywhere()),
-        ("a token that reads", vec![grant(Some("default"), &[OWN], Verbs::READ)]),
-        ("a token for one dialect", vec![Grant {
-            dialects: vec!["rest".into()],
-            ..data()
-        }]),
-        ("a token for one namespace", vec![grant(Some("classworks"), &[OWN], Verbs::DATA)]),
-        ("a token for one database", vec![grant(Some(OWN), &[], Verbs::DATA)]),
-        ("a token for all verbs on its prefix", vec![grant(Some("default"), &[OWN], Verbs::ALL)]),
-        ("a token for administering nothing", vec![grant(
-            Some("default"),
-            &[OWN],
-            [Verb::Admin].into_iter().collect(),
-        )]),
-        ("a token for the name of the system keyspace by another", vec![grant(
-            Some("system"),
-            &[],
-            Verbs::ALL,
-        )]),
+        (
+            "a token that reads",
+            vec![grant(Some("default"), &[OWN], Verbs::READ)],
+        ),
+        (
+            "a token for one dialect",
+            vec![Grant {
+                dialects: vec!["rest".into()],
+                ..data()
+            }],
+        ),
+        (
+            "a token for one namespace",
+            vec![grant(Some("classworks"), &[OWN], Verbs::DATA)],
+        ),
+        (
+            "a token for one database",
+            vec![grant(Some(OWN), &[], Verbs::DATA)],
+        ),
+        (
+            "a token for all verbs on its prefix",
+            vec![grant(Some("default"), &[OWN], Verbs::ALL)],
+        ),
+        (
+            "a token for administering nothing",
+            vec![grant(
+                Some("default"),
+                &[OWN],
+                [Verb::Admin].into_iter().collect(),
+            )],
+        ),
+        (
+            "a token for the name of the system keyspace by another",
+            vec![grant(Some("system"), &[], Verbs::ALL)],
+        ),
         ("a token without grants", Vec::new()),
     ] {
         let (text, _) = token(estate, grants, None).await;
@@ -118,7 +141,10 @@ pub(super) async fn all(estate: &Estate) -> Vec<Credential> {
         "an access token of another application",
         &kopano("user-aaa", "user-bbb"),
     ));
-    all.push(Credential::bearer("a session of the accounts dialect", &estate.session));
+    all.push(Credential::bearer(
+        "a session of the accounts dialect",
+        &estate.session,
+    ));
     for name in ["x-akamai-edgedb-auth", "authorization"] {
         let value = match name {
             "authorization" => format!("Bearer {}", estate.edge_token),
@@ -135,9 +161,14 @@ pub(super) async fn all(estate: &Estate) -> Vec<Credential> {
     ));
     all.push(Credential {
         kind: "the other's names in all headers",
-        headers: ["x-site-key", "x-namespace-password", "x-app-token", "x-forwarded-user"]
-            .map(|name| (name.into(), FOREIGN.into()))
-            .into(),
+        headers: [
+            "x-site-key",
+            "x-namespace-password",
+            "x-app-token",
+            "x-forwarded-user",
+        ]
+        .map(|name| (name.into(), FOREIGN.into()))
+        .into(),
     });
     all
 }
@@ -145,7 +176,10 @@ pub(super) async fn all(estate: &Estate) -> Vec<Credential> {
 /// What the Deno dialect makes of a token for one's own database.
 async fn data_token(estate: &Estate, token: &str) -> String {
     let bearer = format!("Bearer {token}");
-    let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+    let headers = [
+        ("authorization", &*bearer),
+        ("content-type", "application/json"),
+    ];
     let path = format!("/db/{OWN}");
     let body = json!({"supportedVersions": [1, 2, 3]}).to_string();
     let answer = estate.app.send("POST", &path, &headers, body).await;

@@ -76,7 +76,11 @@ impl Estate {
             attempts_per_minute: 1_000_000,
             ..accounts::Settings::default()
         };
-        let accounts = Accounts::new(world.ctx("accounts", "", "default"), accounts, passwords.clone());
+        let accounts = Accounts::new(
+            world.ctx("accounts", "", "default"),
+            accounts,
+            passwords.clone(),
+        );
         let accounts = Arc::new(accounts);
         let classworks = classworks::Settings {
             rate_limit: RateLimit::Off,
@@ -87,11 +91,20 @@ impl Estate {
             ..edgekv::Settings::default()
         };
         let dialects: Vec<Arc<dyn Dialect>> = vec![
-            Arc::new(Admin::new(world.ctx("admin", "/_", "default"), passwords.clone())),
-            Arc::new(Rest::new(world.ctx("rest", "/kv", "default"), rest::Settings::default())),
+            Arc::new(Admin::new(
+                world.ctx("admin", "/_", "default"),
+                passwords.clone(),
+            )),
+            Arc::new(Rest::new(
+                world.ctx("rest", "/kv", "default"),
+                rest::Settings::default(),
+            )),
             Arc::new(EdgeKv::new(world.ctx("edgekv", "", "edgekv"), edgekv)),
             kopano,
-            Arc::new(Deno::new(world.ctx("deno", "", "default"), deno::Settings::default())),
+            Arc::new(Deno::new(
+                world.ctx("deno", "", "default"),
+                deno::Settings::default(),
+            )),
             Arc::new(Classworks::new(
                 world.ctx("classworks", "/classworks", "classworks"),
                 classworks,
@@ -129,9 +142,13 @@ impl Estate {
             let value = || Value::json(format!("\"{word}\""));
             let key = |parts: &[&str]| Key::from_strings(parts);
             self.world.put("default", key(&[tenant]), value()).await;
-            self.world.put("default", key(&[tenant, "i"]), value()).await;
+            self.world
+                .put("default", key(&[tenant, "i"]), value())
+                .await;
             self.world.put(tenant, key(&["k"]), value()).await;
-            self.world.put("classworks", key(&[tenant, "k"]), value()).await;
+            self.world
+                .put("classworks", key(&[tenant, "k"]), value())
+                .await;
             self.furnish_kopano(tenant, word).await;
             self.furnish_edgekv(tenant, word).await;
             let order = self.furnish_accounts(accounts, tenant, word).await;
@@ -140,7 +157,16 @@ impl Estate {
             }
         }
         // Near what belongs to the first tenant, and not below it.
-        for near in ["aaab", "AAA", "aaa\0x", "aa", "aaa.bbb", "aaa/bbb", "áaa", "ａａａ"] {
+        for near in [
+            "aaab",
+            "AAA",
+            "aaa\0x",
+            "aa",
+            "aaa.bbb",
+            "aaa/bbb",
+            "áaa",
+            "ａａａ",
+        ] {
             for keyspace in ["default", "classworks"] {
                 let key = Key::from_strings([near, "bbb"]);
                 let value = Value::json(format!("\"{SEALED}\""));
@@ -158,7 +184,10 @@ impl Estate {
     }
 
     async fn furnish_kopano(&self, tenant: &str, word: &str) {
-        let bearer = format!("Bearer {}", self.kopano_token(&format!("user-{tenant}"), "app"));
+        let bearer = format!(
+            "Bearer {}",
+            self.kopano_token(&format!("user-{tenant}"), "app")
+        );
         for key in [format!("c/{tenant}"), "c/i".to_owned()] {
             let path = format!("/api/kvs/v1/kv/user/{key}");
             let headers = [("authorization", &*bearer), ("content-type", "text/plain")];
@@ -168,7 +197,10 @@ impl Estate {
     }
 
     async fn furnish_edgekv(&mut self, tenant: &str, word: &str) {
-        let clients = Clients::new(self.world.system.clone(), Arc::new(self.world.clock.clone()));
+        let clients = Clients::new(
+            self.world.system.clone(),
+            Arc::new(self.world.clock.clone()),
+        );
         let client = Client {
             client_token: format!("akab-client-{tenant}"),
             access_token: format!("akab-access-{tenant}"),
@@ -179,7 +211,9 @@ impl Estate {
         clients.add(&client).await.unwrap();
         let namespaces = "/edgekv/v1/networks/staging/namespaces";
         let body = json!({"namespace": tenant, "retentionInSeconds": 0}).to_string();
-        let answer = self.signed(tenant, "POST", namespaces, "application/json", &body).await;
+        let answer = self
+            .signed(tenant, "POST", namespaces, "application/json", &body)
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let item = format!("{namespaces}/{tenant}/groups/g/items/i");
         let answer = self.signed(tenant, "PUT", &item, "text/plain", word).await;
@@ -190,14 +224,23 @@ impl Estate {
         });
         let tokens = "/edgekv/v1/tokens";
         let body = body.to_string();
-        let answer = self.signed(tenant, "POST", tokens, "application/json", &body).await;
+        let answer = self
+            .signed(tenant, "POST", tokens, "application/json", &body)
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         if tenant == OWN {
             self.edge_token = answer.json()["value"].as_str().unwrap().to_owned();
         }
     }
 
-    async fn signed(&self, tenant: &str, method: &str, path: &str, kind: &str, body: &str) -> Answer {
+    async fn signed(
+        &self,
+        tenant: &str,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &str,
+    ) -> Answer {
         static NONCES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let nonce = NONCES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let at = jiff::Timestamp::from_millisecond(self.world.now().0).unwrap();
@@ -223,7 +266,9 @@ impl Estate {
     ) -> (String, String) {
         let users = accounts.users();
         let email = format!("{tenant}@example.com");
-        let user = users.create(&email, PASSWORD, Some(word.to_owned()), Role::Admin).await;
+        let user = users
+            .create(&email, PASSWORD, Some(word.to_owned()), Role::Admin)
+            .await;
         let user = user.unwrap();
         let login = json!({"email": email, "password": PASSWORD});
         let answer = self.shop("POST", "/login", "", &login).await;
@@ -245,25 +290,40 @@ impl Estate {
         (user.id, order)
     }
 
-    async fn shop(&self, method: &str, path: &str, session: &str, body: &serde_json::Value) -> Answer {
+    async fn shop(
+        &self,
+        method: &str,
+        path: &str,
+        session: &str,
+        body: &serde_json::Value,
+    ) -> Answer {
         let bearer = format!("Bearer {session}");
         let mut headers = vec![("content-type", "application/json")];
         if !session.is_empty() {
             headers.push(("authorization", &bearer));
         }
-        self.app.send(method, path, &headers, body.to_string()).await
+        self.app
+            .send(method, path, &headers, body.to_string())
+            .await
     }
 
     /// What belongs to [`FOREIGN`], as the store has it.
     pub(super) async fn foreign_entries(&self) -> Vec<Entry> {
         use futures_util::StreamExt;
         let mut found = Vec::new();
-        let mut pages = self.world.store.scan(KeyRange::starting_with(&Key::default()), false);
+        let mut pages = self
+            .world
+            .store
+            .scan(KeyRange::starting_with(&Key::default()), false);
         while let Some(page) = pages.next().await {
             for entry in page.unwrap().entries {
                 let holds = |text: &str| {
                     let text = text.as_bytes();
-                    entry.key.as_bytes().windows(text.len()).any(|part| part == text)
+                    entry
+                        .key
+                        .as_bytes()
+                        .windows(text.len())
+                        .any(|part| part == text)
                 };
                 if (holds(FOREIGN) || holds(&self.foreign_user) || holds(&self.foreign_order))
                     && !holds("user-aaa")

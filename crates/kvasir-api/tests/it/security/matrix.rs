@@ -82,16 +82,26 @@ fn forms(route: &Route, method: &Method, name: &str) -> Vec<Form> {
         ("edgekv", _) => match method {
             "GET" | "DELETE" => plain(TEXT, ""),
             _ => vec![
-                form("", JSON, r#"{"namespace":"bbb","retentionInSeconds":0,"name":"bbb"}"#),
+                form(
+                    "",
+                    JSON,
+                    r#"{"namespace":"bbb","retentionInSeconds":0,"name":"bbb"}"#,
+                ),
                 form("?sandboxId=x", TEXT, "overwritten"),
             ],
         },
         ("kopano", "/health-check") => plain(TEXT, ""),
         ("kopano", _) => match method {
-            "GET" => ["", "?raw=1", "?recurse=1"].map(|query| form(query, TEXT, "")).into(),
+            "GET" => ["", "?raw=1", "?recurse=1"]
+                .map(|query| form(query, TEXT, ""))
+                .into(),
             "PUT" => vec![
                 form("", TEXT, "overwritten"),
-                form("?batch=1", JSON, r#"[{"key":"bbb","value":1,"content_type":"application/json"}]"#),
+                form(
+                    "?batch=1",
+                    JSON,
+                    r#"[{"key":"bbb","value":1,"content_type":"application/json"}]"#,
+                ),
             ],
             _ => plain(TEXT, ""),
         },
@@ -114,9 +124,16 @@ fn forms(route: &Route, method: &Method, name: &str) -> Vec<Form> {
 fn rest_forms(path: &str, method: &str, name: &str) -> Vec<Form> {
     let key = format!("key=%5B%22{name}%22%5D");
     let queries: &[&str] = match (path, method) {
-        ("/kv" | "/kv/", "GET") => &["?{key}", "?{key}&list=true", "?list=true", "?{key}&watch=true"],
+        ("/kv" | "/kv/", "GET") => &[
+            "?{key}",
+            "?{key}&list=true",
+            "?list=true",
+            "?{key}&watch=true",
+        ],
         ("/kv" | "/kv/", _) => &["?{key}"],
-        ("/kv/_atomic" | "/kv/{*keypath}", "GET") => &["", "?list=true", "?meta=true", "?watch=true"],
+        ("/kv/_atomic" | "/kv/{*keypath}", "GET") => {
+            &["", "?list=true", "?meta=true", "?watch=true"]
+        }
         ("/kv/{*keypath}", "DELETE") => &["", "?list=true"],
         ("/kv/_atomic" | "/kv/{*keypath}", _) => &[""],
         (path, method) => panic!("the matrix has no row for {method} {path}"),
@@ -183,7 +200,9 @@ fn deno_forms(path: &str) -> Vec<Form> {
 fn classworks_forms(path: &str, method: &str) -> Vec<Form> {
     let plain = |body: &'static str| vec![form("", JSON, body)];
     match (method, path) {
-        ("GET", _) => ["", "?sitekey=bbb", "?password=YmJi"].map(|query| form(query, JSON, "")).into(),
+        ("GET", _) => ["", "?sitekey=bbb", "?password=YmJi"]
+            .map(|query| form(query, JSON, ""))
+            .into(),
         ("DELETE", _) => plain(""),
         (_, "/classworks/{namespace}/_batchimport") => plain(r#"{"k":"overwritten"}"#),
         (_, "/classworks/{namespace}/_info") => plain(r#"{"name":"overwritten"}"#),
@@ -232,7 +251,10 @@ impl Estate {
             all.push(Route {
                 dialect: "classworks",
                 path: (*path).to_owned(),
-                methods: methods.iter().map(|method| method.parse().unwrap()).collect(),
+                methods: methods
+                    .iter()
+                    .map(|method| method.parse().unwrap())
+                    .collect(),
             });
         }
         all
@@ -317,7 +339,11 @@ fn blurred(answer: &Answer, name: &str) -> (u16, Option<String>, String) {
             run.push(letter);
             continue;
         }
-        out.push_str(if run.len() >= ID_DIGITS_MIN { "#" } else { &run });
+        out.push_str(if run.len() >= ID_DIGITS_MIN {
+            "#"
+        } else {
+            &run
+        });
         run.clear();
         out.push(letter);
     }
@@ -326,7 +352,11 @@ fn blurred(answer: &Answer, name: &str) -> (u16, Option<String>, String) {
 }
 
 fn holds(answer: &Answer, text: &str) -> bool {
-    let found = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    let found = |bytes: &[u8]| {
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
     found(&answer.body) || answer.headers.values().any(|value| found(value.as_bytes()))
 }
 
@@ -401,12 +431,28 @@ async fn no_credential_reaches_what_belongs_to_somebody_else() {
             }
         }
     }
-    let some = faults.iter().take(40).map(String::as_str).collect::<Vec<_>>();
-    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), some.join("\n"));
+    let some = faults
+        .iter()
+        .take(40)
+        .map(String::as_str)
+        .collect::<Vec<_>>();
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        some.join("\n")
+    );
     assert!(asked >= 5_000, "{asked} requests");
-    assert_eq!(before, estate.foreign_entries().await, "something was changed");
+    assert_eq!(
+        before,
+        estate.foreign_entries().await,
+        "something was changed"
+    );
     // The matrix is not green because nothing works at all.
     for dialect in ["rest", "deno", "classworks", "kopano", "accounts", "edgekv"] {
-        assert!(reached.contains_key(dialect), "nothing of {dialect}: {reached:?}");
+        assert!(
+            reached.contains_key(dialect),
+            "nothing of {dialect}: {reached:?}"
+        );
     }
 }

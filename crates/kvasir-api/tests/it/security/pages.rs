@@ -12,15 +12,30 @@ const UUID: &str = "7b1c2a58-9a4e-4c6d-8f00-0123456789ab";
 #[track_caller]
 fn check(asked: &str, answer: &Answer) {
     let kind = answer.header("content-type").unwrap_or_default();
-    let plain = ["application/json", "application/problem+json", "text/plain", "application/octet-stream"];
+    let plain = [
+        "application/json",
+        "application/problem+json",
+        "text/plain",
+        "application/octet-stream",
+    ];
     if answer.body.is_empty() || plain.iter().any(|plain| kind.starts_with(plain)) {
         return;
     }
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{asked}: {kind}");
+    assert_eq!(
+        answer.header("x-content-type-options"),
+        Some("nosniff"),
+        "{asked}: {kind}"
+    );
     let policy = answer.header("content-security-policy").unwrap_or_default();
-    assert!(policy.contains("default-src 'none'"), "{asked}: {kind}, {policy:?}");
+    assert!(
+        policy.contains("default-src 'none'"),
+        "{asked}: {kind}, {policy:?}"
+    );
     let is_sandboxed = policy.contains("sandbox");
-    assert!(is_sandboxed || !answer.text().contains(SCRIPT), "{asked}: {kind}");
+    assert!(
+        is_sandboxed || !answer.text().contains(SCRIPT),
+        "{asked}: {kind}"
+    );
 }
 
 async fn open(app: &App, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -40,13 +55,19 @@ async fn stored_text_and_names_never_become_a_page_that_runs() {
     let json = [("content-type", "application/json")];
     let html = [("content-type", "text/html")];
 
-    let put = app.send("PUT", "/kv/page", &json, format!("{{\"value\":{text}}}")).await;
+    let put = app
+        .send("PUT", "/kv/page", &json, format!("{{\"value\":{text}}}"))
+        .await;
     assert_eq!(put.status, 200);
-    let post = app.send("POST", &format!("/{UUID}/k"), &html, text.clone()).await;
+    let post = app
+        .send("POST", &format!("/{UUID}/k"), &html, text.clone())
+        .await;
     assert_eq!(post.status, 200);
     let bearer = format!("Bearer {}", estate.kopano_token("user-aaa", "app"));
     let kopano = [("authorization", &*bearer), html[0]];
-    let put = app.send("PUT", "/api/kvs/v1/kv/user/c/page", &kopano, SCRIPT).await;
+    let put = app
+        .send("PUT", "/api/kvs/v1/kv/user/c/page", &kopano, SCRIPT)
+        .await;
     assert_eq!(put.status, 200);
     let edge = [
         ("x-akamai-edgedb-auth", &*estate.edge_token),
@@ -56,7 +77,9 @@ async fn stored_text_and_names_never_become_a_page_that_runs() {
     let put = app.send("PUT", item, &edge, SCRIPT).await;
     assert_eq!(put.status, 200, "{}", put.text());
     let info = format!("{{\"title\":{text},\"readme\":{text}}}");
-    let put = app.send("PUT", "/_/api/v1/classworks/info", &json, info).await;
+    let put = app
+        .send("PUT", "/_/api/v1/classworks/info", &json, info)
+        .await;
 
     for (path, headers) in [
         ("/kv/page", &[][..]),
@@ -76,16 +99,38 @@ async fn stored_text_and_names_never_become_a_page_that_runs() {
     let page = open(&app, "/classworks", &[]).await;
     assert_eq!(page.header("x-frame-options"), Some("DENY"));
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
-    assert_eq!(put.status.is_success(), page.text().contains("&lt;script&gt;"));
+    assert_eq!(
+        put.status.is_success(),
+        page.text().contains("&lt;script&gt;")
+    );
 
     // Failures repeat what was asked for.
-    for route in ["/", "/kv/", "/kv/x?limit=", "/classworks/", "/classworks/x/", "/classworks/x?sortBy=",
-        "/products/", "/orders/", "/users/", "/db/", "/queue/", "/edgekv/v1/", "/_/api/v1/", "/_/api/v1/tokens/",
-        "/api/kvs/v1/", "/api/kvs/v1/kv/user/", "/staging/api/v1/namespaces/", "/api/v1/namespaces/"]
-    {
+    for route in [
+        "/",
+        "/kv/",
+        "/kv/x?limit=",
+        "/classworks/",
+        "/classworks/x/",
+        "/classworks/x?sortBy=",
+        "/products/",
+        "/orders/",
+        "/users/",
+        "/db/",
+        "/queue/",
+        "/edgekv/v1/",
+        "/_/api/v1/",
+        "/_/api/v1/tokens/",
+        "/api/kvs/v1/",
+        "/api/kvs/v1/kv/user/",
+        "/staging/api/v1/namespaces/",
+        "/api/v1/namespaces/",
+    ] {
         open(&app, &format!("{route}{SCRIPT_IN_PATH}"), &[]).await;
     }
-    for path in [format!("/{UUID}/{SCRIPT_IN_PATH}"), format!("/{UUID}/a/{SCRIPT_IN_PATH}")] {
+    for path in [
+        format!("/{UUID}/{SCRIPT_IN_PATH}"),
+        format!("/{UUID}/a/{SCRIPT_IN_PATH}"),
+    ] {
         open(&app, &path, &[]).await;
     }
 }
