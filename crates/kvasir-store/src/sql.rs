@@ -29,6 +29,8 @@ use crate::watch::Hub;
 
 pub mod address;
 mod batch;
+mod columns;
+pub mod driver;
 mod fault;
 mod follow;
 mod log;

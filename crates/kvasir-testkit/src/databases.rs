@@ -6,9 +6,9 @@
 //! is skipped, see [`Programs::find`].
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,12 +21,14 @@ use crate::skip::skip;
 
 pub use galera::Galera;
 pub use mariadb::MariaDb;
+pub use old::OldServer;
 pub use postgres::Postgres;
 pub use private::{Kind, Private};
 pub use shared::Shared;
 
 mod galera;
 mod mariadb;
+mod old;
 mod postgres;
 mod private;
 mod shared;
@@ -166,6 +168,18 @@ fn scratch(label: &str) -> io::Result<TempDir> {
     let dir = tempfile::Builder::new().prefix(label).tempdir()?;
     give_to_server(dir.path())?;
     Ok(dir)
+}
+
+/// Puts files beside the server's data, readable by its user only.
+fn place_files(dir: &Path, files: &[(&str, &str)]) -> io::Result<()> {
+    for (name, text) in files {
+        let path = dir.join(name);
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&path)?.write_all(text.as_bytes())?;
+        give_to_server(&path)?;
+    }
+    Ok(())
 }
 
 /// Hands a folder to the user the servers run as.

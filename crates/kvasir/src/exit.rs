@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::moving::failure::SourceFailure;
+
 /// How the command ended. Published: scripts rely on these numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -74,6 +76,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
                 6 => Exit::Unreachable,
                 8 => Exit::Damaged,
                 _ => Exit::Failed,
+            }
+        } else if let Some(failure) = error.downcast_ref::<SourceFailure>() {
+            match failure {
+                SourceFailure::Unreachable(_) => Exit::Unreachable,
+                SourceFailure::Denied(_) => Exit::Denied,
             }
         } else {
             Exit::Failed

@@ -10,6 +10,7 @@
 pub mod classworks;
 pub mod copy;
 pub mod datasource;
+pub mod failure;
 pub mod kopano;
 pub mod legacy;
 pub mod report;

@@ -418,10 +418,12 @@ impl Shared {
         }
         self.background
             .spawn(self.backups.clone().background(self.shutdown.clone()));
-        let (readiness, store) = (self.readiness.clone(), self.store.clone());
-        let stop = self.shutdown.clone();
+        let others = self.others.lock().expect("no panic while held");
+        let others = others.iter().map(|other| other.store.clone());
+        let stores: Vec<_> = others.chain([self.store.clone()]).collect();
+        let (readiness, stop) = (self.readiness.clone(), self.shutdown.clone());
         self.background.spawn(async move {
-            stop.run_until_cancelled(readiness.follow(store)).await;
+            stop.run_until_cancelled(readiness.follow(stores)).await;
         });
         let (access, stop) = (self.access.clone(), self.shutdown.clone());
         self.background

@@ -17,4 +17,3 @@ mod admin_users;
 mod kit;
 mod openapi;
 mod rest;
-mod security;

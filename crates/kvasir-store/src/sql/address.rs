@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 
@@ -99,6 +100,10 @@ pub struct Address {
     pub snapshot_scans: bool,
     /// Whether a MySQL server may be sent the password as it is, if it asks for that.
     pub cleartext: bool,
+    /// Longest time to connect to one server; `None` for the usual 2 s.
+    pub connect_timeout: Option<Duration>,
+    /// Longest wait for the answer to one statement; `None` for the bounds of each kind of work.
+    pub statement_timeout: Option<Duration>,
 }
 
 /// Shows no password.
@@ -138,6 +143,9 @@ pub const CONNECTIONS_DEFAULT: usize = 12;
 
 /// The most connections for reads that may be asked for.
 pub const CONNECTIONS_MAX: usize = 256;
+
+/// The longest time-out that may be asked for, in milliseconds: an hour.
+pub const TIMEOUT_MS_MAX: u64 = 60 * 60 * 1000;
 
 impl Address {
     /// Reads a URL.
@@ -194,6 +202,8 @@ impl Address {
             connections: CONNECTIONS_DEFAULT,
             snapshot_scans: false,
             cleartext: false,
+            connect_timeout: None,
+            statement_timeout: None,
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -246,14 +256,25 @@ impl Address {
                 "off" => self.cleartext = false,
                 _ => return refuse(format!("cleartext={value}: expected on or off")),
             },
+            "connect_timeout_ms" => self.connect_timeout = Some(parse_timeout(name, value)?),
+            "statement_timeout_ms" => self.statement_timeout = Some(parse_timeout(name, value)?),
             _ => {
                 return refuse(format!(
                     "unknown option {name}, expected tls, tls_ca, reads, socket, space, \
-                     connections, scan or cleartext"
+                     connections, scan, cleartext, connect_timeout_ms or statement_timeout_ms"
                 ));
             }
         }
         Ok(())
+    }
+}
+
+fn parse_timeout(name: &str, value: &str) -> Result<Duration, AddressError> {
+    match value.parse() {
+        Ok(milliseconds) if (1..=TIMEOUT_MS_MAX).contains(&milliseconds) => {
+            Ok(Duration::from_millis(milliseconds))
+        }
+        _ => refuse(format!("{name}={value}: expected 1 to {TIMEOUT_MS_MAX}")),
     }
 }
 
@@ -352,13 +373,15 @@ mod tests {
     #[test]
     fn options_are_read_and_unknown_ones_refused() {
         let url = "postgresql://u:p@a,b/d?tls=verify-full&tls_ca=%2Fca.pem&reads=b,a&space=7\
-                   &connections=3&scan=snapshot&cleartext=on";
+                   &connections=3&scan=snapshot&cleartext=on&connect_timeout_ms=1&statement_timeout_ms=3600000";
         let address = Address::parse(url).unwrap();
         assert_eq!(address.tls, Tls::VerifyFull);
         assert_eq!(address.tls_ca, Some("/ca.pem".into()));
         assert_eq!(address.read_servers, [tcp("b", 5432), tcp("a", 5432)]);
         assert_eq!((address.space, address.connections), (7, 3));
         assert!(address.snapshot_scans && address.cleartext);
+        assert_eq!(address.connect_timeout, Some(Duration::from_millis(1)));
+        assert_eq!(address.statement_timeout, Some(Duration::from_secs(3_600)));
 
         for (url, expected) in [
             ("mysql:x", "expected mysql://"),
@@ -381,6 +404,14 @@ mod tests {
             ("mysql://u@h/db?connections=257", "connections=257"),
             ("mysql://u@h/db?scan=all", "scan=all"),
             ("mysql://u@h/db?cleartext=1", "cleartext=1"),
+            (
+                "mysql://u@h/db?connect_timeout_ms=0",
+                "connect_timeout_ms=0",
+            ),
+            (
+                "mysql://u@h/db?statement_timeout_ms=3600001",
+                "expected 1 to 3600000",
+            ),
             ("mysql://u@h/db?ssl=1", "unknown option ssl"),
         ] {
             let text = Address::parse(url).unwrap_err().to_string();

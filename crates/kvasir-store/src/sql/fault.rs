@@ -37,6 +37,8 @@ pub(crate) struct Fault {
     pub(crate) class: Class,
     /// The server's own number or SQLSTATE, if it answered at all.
     pub(crate) code: Option<String>,
+    /// Whether the connection could not be protected as asked.
+    pub(crate) is_tls: bool,
     cause: Cause,
 }
 
@@ -47,6 +49,7 @@ impl Fault {
         Fault {
             class,
             code: None,
+            is_tls: false,
             cause: Arc::from(cause),
         }
     }
@@ -83,11 +86,24 @@ impl Fault {
             | sqlx::Error::WorkerCrashed => (Class::Lost, None),
             _ => (Class::Other, None),
         };
+        let is_tls = match &error {
+            sqlx::Error::Tls(_) => true,
+            // How a refused certificate comes up through the stream.
+            sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        };
         Fault {
             class,
             code,
+            is_tls,
             cause: Arc::new(error),
         }
+    }
+
+    /// Whether the statement named a table that does not exist.
+    pub(crate) fn is_missing_table(&self) -> bool {
+        // `ER_NO_SUCH_TABLE`, `undefined_table`.
+        matches!(self.code.as_deref(), Some("1146" | "42P01"))
     }
 
     /// Whether an error of this class, met when COMMIT had been sent, leaves the outcome open.

@@ -4,68 +4,41 @@
 //! them unchanged. Nothing is ever put into a text but digits and `x'…'` literals, all of it
 //! through [`Text`].
 
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use data_encoding::HEXLOWER;
-use futures_util::TryStreamExt;
+use futures_util::{TryFutureExt, TryStreamExt};
 use kvasir_kv::{Key, UnixMillis, Versionstamp};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
+use sqlx::mysql::{MySqlConnection, MySqlQueryResult, MySqlRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-use super::address::{Address, Protocol, Server, Tls};
+use super::address::{Address, Protocol, Server};
+use super::columns::Columns;
+use super::driver;
 use super::fault::Fault;
 use super::schema::{self, SCHEMA_VERSION};
-use super::session::{LogRow, Probe, RangeQuery, Row, Session};
+use super::session::{LogRow, Probe, RangeQuery, Row, Session, within};
 
-/// Bytes after which a statement of many rows is split. `max_allowed_packet` is 16 MiB on MariaDB.
-const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
+mod text;
+
+use text::Text;
 
 /// `ER_UNKNOWN_SYSTEM_VARIABLE`: the server is no Galera node, or not in a replication group.
 const UNKNOWN_VARIABLE: &str = "1193";
 
-/// `ER_NO_SUCH_TABLE`.
-const NO_SUCH_TABLE: &str = "1146";
-
 struct MySqlSession {
     connection: MySqlConnection,
     space: u32,
+    statement_max: Option<Duration>,
 }
 
 pub(super) async fn connect(address: &Address, server: &Server) -> Result<Box<dyn Session>, Fault> {
-    let mut options = MySqlConnectOptions::new()
-        .username(&address.user)
-        .database(&address.database)
-        // The session is taken as it is: proxies and TiDB accept it unchanged.
-        .pipes_as_concat(false)
-        .no_engine_substitution(false)
-        .set_names(false)
-        .timezone(None)
-        .ssl_mode(match address.tls {
-            Tls::Off => MySqlSslMode::Disabled,
-            Tls::Prefer => MySqlSslMode::Preferred,
-            Tls::Require => MySqlSslMode::Required,
-            Tls::VerifyCa => MySqlSslMode::VerifyCa,
-            Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
-        })
-        .enable_cleartext_plugin(address.cleartext)
-        // Statements hold users' values.
-        .disable_statement_logging();
-    options = match server {
-        Server::Tcp(host, port) => options.host(host).port(*port),
-        Server::Unix(path) => options.socket(path).ssl_mode(MySqlSslMode::Disabled),
-    };
-    if let Some(password) = &address.password {
-        options = options.password(password);
-    }
-    if let Some(ca) = &address.tls_ca {
-        options = options.ssl_ca(ca);
-    }
+    let options = driver::mysql_options(address, server);
     let mut session = MySqlSession {
         connection: options.connect().await.map_err(fault)?,
         space: address.space,
+        statement_max: address.statement_timeout,
     };
     session.set_up().await?;
     Ok(Box::new(session))
@@ -94,28 +67,25 @@ impl MySqlSession {
     }
 
     async fn run(&mut self, sql: impl Into<String>) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(sql.into());
-        self.connection
-            .execute(sqlx::raw_sql(sql))
-            .await
-            .map_err(fault)?;
-        Ok(())
+        self.execute(sql).await.map(drop)
     }
 
-    async fn rows(&mut self, sql: String) -> Result<Vec<MySqlRow>, Fault> {
-        let sql = AssertSqlSafe(sql);
-        self.connection
-            .fetch_all(sqlx::raw_sql(sql))
-            .await
-            .map_err(fault)
+    async fn execute(&mut self, sql: impl Into<String>) -> Result<MySqlQueryResult, Fault> {
+        let sql = AssertSqlSafe(sql.into());
+        let running = self.connection.execute(sqlx::raw_sql(sql));
+        within(self.statement_max, running.map_err(fault)).await
+    }
+
+    async fn rows(&mut self, sql: impl Into<String>) -> Result<Vec<MySqlRow>, Fault> {
+        let sql = AssertSqlSafe(sql.into());
+        let fetching = self.connection.fetch_all(sqlx::raw_sql(sql));
+        within(self.statement_max, fetching.map_err(fault)).await
     }
 
     /// A text column of the only row, if there is a row.
     async fn text(&mut self, sql: &str, column: usize) -> Result<Option<String>, Fault> {
-        let rows = self.rows(sql.to_owned()).await?;
-        rows.first()
-            .map(|row| get::<String>(row, column))
-            .transpose()
+        let rows = self.rows(sql).await?;
+        rows.first().map(|row| row.text(column)).transpose()
     }
 
     fn entry_columns(with_records: bool) -> &'static str {
@@ -138,39 +108,6 @@ impl MySqlSession {
         });
         text.number(query.limit);
     }
-}
-
-fn get<'r, T>(row: &'r MySqlRow, column: usize) -> Result<T, Fault>
-where
-    T: sqlx::Decode<'r, sqlx::MySql> + sqlx::Type<sqlx::MySql>,
-{
-    row.try_get(column).map_err(fault)
-}
-
-fn unsigned(row: &MySqlRow, column: usize) -> Result<u64, Fault> {
-    u64::try_from(get::<i64>(row, column)?)
-        .map_err(|_| Fault::damaged("a sequence in the database is negative"))
-}
-
-fn stamp(row: &MySqlRow, column: usize) -> Result<Versionstamp, Fault> {
-    let bytes = get::<Vec<u8>>(row, column)?;
-    let bytes = <[u8; 10]>::try_from(bytes)
-        .map_err(|_| Fault::damaged("a versionstamp in the database is not 10 bytes long"))?;
-    Ok(Versionstamp::from_bytes(bytes))
-}
-
-/// Reads `k, vs, exp` and perhaps `v` from column `at` on.
-fn entry_row(row: &MySqlRow, at: usize, with_record: bool) -> Result<Row, Fault> {
-    Ok(Row {
-        key: Key::new(get::<Vec<u8>>(row, at)?),
-        stamp: stamp(row, at + 1)?,
-        expires_at: get::<Option<i64>>(row, at + 2)?.map(UnixMillis),
-        record: if with_record {
-            Some(Bytes::from(get::<Vec<u8>>(row, at + 3)?))
-        } else {
-            None
-        },
-    })
 }
 
 #[async_trait]
@@ -199,12 +136,7 @@ impl Session for MySqlSession {
         text.number(at_least)
             .sql(")) WHERE sp = ")
             .number(self.space);
-        let sql = AssertSqlSafe(text.into_string());
-        let done = self
-            .connection
-            .execute(sqlx::raw_sql(sql))
-            .await
-            .map_err(fault)?;
+        let done = self.execute(text.into_string()).await?;
         if done.rows_affected() == 1 {
             Ok(done.last_insert_id())
         } else {
@@ -226,7 +158,7 @@ impl Session for MySqlSession {
             });
             text.sql(")");
             for row in self.rows(text.into_string()).await? {
-                found.push(entry_row(&row, 0, with_records)?);
+                found.push(row.entry(0, with_records)?);
             }
         }
         Ok(found)
@@ -297,18 +229,7 @@ impl Session for MySqlSession {
         text.number(self.space).sql(" AND seq > ").number(sequence);
         text.sql(" ORDER BY seq LIMIT ").number(limit);
         let rows = self.rows(text.into_string()).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(LogRow {
-                    sequence: unsigned(row, 0)?,
-                    newest: stamp(row, 1)?,
-                    keys: get(row, 2)?,
-                    token: [0; 16],
-                    at: UnixMillis(0),
-                    outcomes: Vec::new(),
-                })
-            })
-            .collect()
+        rows.iter().map(Columns::log_row).collect()
     }
 
     async fn trim_log(&mut self, before: UnixMillis, limit: u32) -> Result<u64, Fault> {
@@ -319,12 +240,7 @@ impl Session for MySqlSession {
         text.sql(" AND seq < (SELECT newest FROM (SELECT MAX(seq) AS newest FROM kv_log");
         text.sql(" WHERE sp = ").number(self.space);
         text.sql(") AS log) LIMIT ").number(limit);
-        let sql = AssertSqlSafe(text.into_string());
-        let done = self
-            .connection
-            .execute(sqlx::raw_sql(sql))
-            .await
-            .map_err(fault)?;
+        let done = self.execute(text.into_string()).await?;
         Ok(done.rows_affected())
     }
 
@@ -334,15 +250,10 @@ impl Session for MySqlSession {
             .sql(" ORDER BY seq DESC LIMIT 1) FROM kv_seq WHERE sp = ");
         text.number(self.space);
         let rows = self.rows(text.into_string()).await?;
-        let Some(row) = rows.first() else {
-            return Err(schema::missing_space(self.space));
-        };
-        let sequence = unsigned(row, 0)?;
-        let newest = match get::<Option<Vec<u8>>>(row, 1)? {
-            Some(_) => stamp(row, 1)?,
-            None => Versionstamp::ZERO,
-        };
-        Ok((sequence, newest))
+        match rows.first() {
+            Some(row) => row.position(),
+            None => Err(schema::missing_space(self.space)),
+        }
     }
 
     async fn read_at_once(
@@ -372,15 +283,7 @@ impl Session for MySqlSession {
             text.sql(")");
         }
         let rows = self.rows(text.into_string()).await?;
-        rows.iter()
-            .map(|row| {
-                let mark = usize::try_from(get::<i64>(row, 0)?).ok();
-                Ok((
-                    mark.and_then(|mark| mark.checked_sub(1)),
-                    entry_row(row, 1, true)?,
-                ))
-            })
-            .collect()
+        rows.iter().map(Columns::marked_entry).collect()
     }
 
     async fn read_range(
@@ -393,8 +296,8 @@ impl Session for MySqlSession {
         self.push_range(&mut text, query, now);
         let sql = AssertSqlSafe(text.into_string());
         let mut rows = self.connection.fetch(sqlx::raw_sql(sql));
-        while let Some(row) = rows.try_next().await.map_err(fault)? {
-            if each(entry_row(&row, 0, true)?).is_break() {
+        while let Some(row) = within(self.statement_max, rows.try_next().map_err(fault)).await? {
+            if each(row.entry(0, true)?).is_break() {
                 return Ok(false);
             }
         }
@@ -410,22 +313,23 @@ impl Session for MySqlSession {
         text.number(self.space).sql(" AND exp <= ").number(now.0);
         text.sql(" ORDER BY exp LIMIT ").number(limit);
         let rows = self.rows(text.into_string()).await?;
-        rows.iter()
-            .map(|row| Ok((Key::new(get::<Vec<u8>>(row, 0)?), stamp(row, 1)?)))
-            .collect()
+        rows.iter().map(Columns::key_and_stamp).collect()
     }
 
     async fn probe(&mut self) -> Result<Probe, Fault> {
         let rows = self
-            .rows("SELECT VERSION(), CAST(@@global.read_only AS SIGNED), CAST(@@max_allowed_packet AS SIGNED)".to_owned())
+            .rows(
+                "SELECT VERSION(), CAST(@@global.read_only AS SIGNED), \
+                 CAST(@@max_allowed_packet AS SIGNED)",
+            )
             .await?;
         let Some(row) = rows.first() else {
             return Err(Fault::damaged("the server does not tell its version"));
         };
-        let version = get::<String>(row, 0)?;
+        let version = row.text(0)?;
         let (version, is_supported) = judge_version(&version);
-        let is_read_only = get::<i64>(row, 1)? != 0;
-        let statement_bytes_max = u64::try_from(get::<i64>(row, 2)?).ok();
+        let is_read_only = row.integer(1)? != 0;
+        let statement_bytes_max = u64::try_from(row.integer(2)?).ok();
         let ready = self.text("SHOW STATUS LIKE 'wsrep_ready'", 1).await?;
         let flush = self
             .text("SHOW VARIABLES LIKE 'innodb_flush_log_at_trx_commit'", 1)
@@ -445,15 +349,9 @@ impl Session for MySqlSession {
     }
 
     async fn schema_version(&mut self) -> Result<Option<u32>, Fault> {
-        match self.rows("SELECT version FROM kv_schema".to_owned()).await {
-            Ok(rows) => match rows.first() {
-                Some(row) => {
-                    let version = get::<i64>(row, 0)?;
-                    Ok(Some(u32::try_from(version).unwrap_or(u32::MAX)))
-                }
-                None => Ok(None),
-            },
-            Err(fault) if fault.code.as_deref() == Some(NO_SUCH_TABLE) => Ok(None),
+        match self.rows("SELECT version FROM kv_schema").await {
+            Ok(rows) => rows.first().map(Columns::schema_version).transpose(),
+            Err(fault) if fault.is_missing_table() => Ok(None),
             Err(fault) => Err(fault),
         }
     }
@@ -499,8 +397,7 @@ fn judge_version(version: &str) -> (String, bool) {
             .map(|part| part.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     };
-    if let Some((compatible, tidb)) = version.split_once("-TiDB-") {
-        let _ = compatible;
+    if let Some((_, tidb)) = version.split_once("-TiDB-") {
         return (format!("TiDB {tidb}"), true);
     }
     if version.contains("MariaDB") {
@@ -518,62 +415,6 @@ fn judge_version(version: &str) -> (String, bool) {
     )
 }
 
-/// The text of a statement, made of constants, numbers and byte literals only.
-struct Text(String);
-
-impl Text {
-    fn new(sql: &'static str) -> Text {
-        Text(sql.to_owned())
-    }
-
-    fn sql(&mut self, sql: &'static str) -> &mut Text {
-        self.0.push_str(sql);
-        self
-    }
-
-    fn number(&mut self, number: impl Number) -> &mut Text {
-        let _ = write!(self.0, "{number}");
-        self
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Text {
-        self.0.push_str("x'");
-        HEXLOWER.encode_append(bytes, &mut self.0);
-        self.0.push('\'');
-        self
-    }
-
-    /// Appends items until the statement is long enough; at least one.
-    fn list<T>(
-        &mut self,
-        items: &mut std::iter::Peekable<impl Iterator<Item = T>>,
-        mut push: impl FnMut(&mut Text, T),
-    ) {
-        let mut is_first = true;
-        while is_first || self.0.len() < STATEMENT_BYTES {
-            let Some(item) = items.next() else { return };
-            self.sql(if is_first { "" } else { "," });
-            push(self, item);
-            is_first = false;
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn into_string(self) -> String {
-        self.0
-    }
-}
-
-/// Integers: what may stand in a statement besides constants and byte literals.
-trait Number: std::fmt::Display {}
-impl Number for u32 {}
-impl Number for u64 {}
-impl Number for i64 {}
-impl Number for usize {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -590,25 +431,5 @@ mod tests {
         ] {
             assert_eq!(judge_version(text), (name.to_owned(), is_supported));
         }
-    }
-
-    #[test]
-    fn bytes_become_hexadecimal_literals_and_long_lists_are_split() {
-        let mut text = Text::new("a ");
-        text.bytes(b"').;\0").sql(" b ").number(7_u32);
-        assert_eq!(text.into_string(), "a x'27292e3b00' b 7");
-
-        let items = vec![vec![0_u8; 1024 * 1024]; 5];
-        let mut items = items.iter().peekable();
-        let mut statements = 0;
-        while items.peek().is_some() {
-            let mut text = Text::new("");
-            text.list(&mut items, |text, item| {
-                text.bytes(item);
-            });
-            assert!(text.into_string().len() < STATEMENT_BYTES + 3 * 1024 * 1024);
-            statements += 1;
-        }
-        assert_eq!(statements, 3);
     }
 }

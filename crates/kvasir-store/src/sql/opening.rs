@@ -19,6 +19,7 @@ const CREATE_ATTEMPTS: u32 = 5;
 
 /// Makes sure that the database can be used, and returns the present sequence of the space.
 pub(super) async fn prepare(address: &Address, limits: &Limits) -> Result<u64, OpenError> {
+    check_authorities(address)?;
     let explain = |fault: Fault| explain(address, &fault);
     let (mut session, place) = connect_any(address, &address.servers, 0, Purpose::Write)
         .await
@@ -35,6 +36,20 @@ pub(super) async fn prepare(address: &Address, limits: &Limits) -> Result<u64, O
     );
     session.close().await;
     Ok(sequence)
+}
+
+/// The file of authorities is looked at once at start; the driver would blame the server for it.
+fn check_authorities(address: &Address) -> Result<(), OpenError> {
+    let Some(path) = &address.tls_ca else {
+        return Ok(());
+    };
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(OpenError::Unusable {
+            what: format!("{} cannot be read: {error}", path.display()),
+            remedy: "correct tls_ca= in the URL".into(),
+        }),
+    }
 }
 
 fn judge(address: &Address, probe: &Probe, limits: &Limits) -> Result<(), OpenError> {
@@ -86,7 +101,7 @@ async fn make_tables(session: &mut dyn Session, address: &Address) -> Result<(),
                     known: SCHEMA_VERSION,
                 });
             }
-            None => {}
+            None => refuse_foreign(session, address).await?,
         }
         attempt += 1;
         match session.create_schema().await {
@@ -101,20 +116,36 @@ async fn make_tables(session: &mut dyn Session, address: &Address) -> Result<(),
     }
 }
 
-async fn check_columns(session: &mut dyn Session, address: &Address) -> Result<(), OpenError> {
+/// Before anything is made: tables of our names have to be ours.
+async fn refuse_foreign(session: &mut dyn Session, address: &Address) -> Result<(), OpenError> {
     for statement in schema::COLUMNS {
         match session.check(statement).await {
-            Ok(()) => {}
-            Err(fault) if matches!(fault.class, Class::Other | Class::Damaged) => {
-                return Err(OpenError::Unusable {
-                    what: format!("{address} holds foreign tables: {fault}"),
-                    remedy: "give Kvasir a database of its own".into(),
-                });
-            }
-            Err(fault) => return Err(explain(address, &fault)),
+            Err(fault) if !fault.is_missing_table() => return Err(foreign(address, &fault)),
+            // Or begun by another process, which makes them at this moment.
+            Ok(()) | Err(_) => {}
         }
     }
     Ok(())
+}
+
+async fn check_columns(session: &mut dyn Session, address: &Address) -> Result<(), OpenError> {
+    for statement in schema::COLUMNS {
+        if let Err(fault) = session.check(statement).await {
+            return Err(foreign(address, &fault));
+        }
+    }
+    Ok(())
+}
+
+/// Our columns could not be asked for.
+fn foreign(address: &Address, fault: &Fault) -> OpenError {
+    if !matches!(fault.class, Class::Other | Class::Damaged) {
+        return explain(address, fault);
+    }
+    OpenError::Unusable {
+        what: format!("{address} holds foreign tables: {fault}"),
+        remedy: "give Kvasir a database of its own".into(),
+    }
 }
 
 /// What an operator is told.
@@ -125,6 +156,12 @@ fn explain(address: &Address, fault: &Fault) -> OpenError {
         return OpenError::Unusable {
             what: format!("the server of {address} has no database of that name"),
             remedy: format!("create it with CREATE DATABASE {}", address.database),
+        };
+    }
+    if fault.is_tls {
+        return OpenError::Unusable {
+            what: format!("the connection to {address} cannot be protected: {fault}"),
+            remedy: "check tls= and tls_ca= in the URL against the server's certificate".into(),
         };
     }
     match fault.class {

@@ -4,61 +4,37 @@
 
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{TryFutureExt, TryStreamExt};
 use kvasir_kv::{Key, UnixMillis, Versionstamp};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-use super::address::{Address, Protocol, Server, Tls};
+use super::address::{Address, Protocol, Server};
+use super::columns::Columns;
+use super::driver;
 use super::fault::Fault;
 use super::schema::{self, SCHEMA_VERSION};
-use super::session::{LogRow, Probe, RangeQuery, Row, Session};
+use super::session::{LogRow, Probe, RangeQuery, Row, Session, within};
 
 /// Bytes of rows after which a statement is split, so that neither side holds much more at once.
 const STATEMENT_BYTES: usize = 8 * 1024 * 1024;
 
-/// Prepared statements kept per connection: the fixed verbs and the usual shapes of reads.
-const STATEMENTS: usize = 64;
-
-/// `undefined_table`.
-const UNDEFINED_TABLE: &str = "42P01";
-
 struct PostgresSession {
     connection: PgConnection,
     space: i32,
+    statement_max: Option<Duration>,
 }
 
 pub(super) async fn connect(address: &Address, server: &Server) -> Result<Box<dyn Session>, Fault> {
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .username(&address.user)
-        .database(&address.database)
-        .application_name("kvasir")
-        .statement_cache_capacity(STATEMENTS)
-        .ssl_mode(match address.tls {
-            Tls::Off => PgSslMode::Disable,
-            Tls::Prefer => PgSslMode::Prefer,
-            Tls::Require => PgSslMode::Require,
-            Tls::VerifyCa => PgSslMode::VerifyCa,
-            Tls::VerifyFull => PgSslMode::VerifyFull,
-        })
-        // Statements hold users' values.
-        .disable_statement_logging();
-    options = match server {
-        Server::Tcp(host, port) => options.host(host).port(*port),
-        Server::Unix(path) => options.socket(path),
-    };
-    if let Some(password) = &address.password {
-        options = options.password(password);
-    }
-    if let Some(ca) = &address.tls_ca {
-        options = options.ssl_root_cert(ca);
-    }
+    let options = driver::postgres_options(address, server);
     let mut session = PostgresSession {
         connection: options.connect().await.map_err(fault)?,
         space: i32::try_from(address.space).expect("the range of a space is checked in the URL"),
+        statement_max: address.statement_timeout,
     };
     session.set_up().await?;
     Ok(Box::new(session))
@@ -83,58 +59,27 @@ impl PostgresSession {
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), Fault> {
-        self.connection
-            .execute(sqlx::raw_sql(sql))
+        let running = self.connection.execute(sqlx::raw_sql(sql));
+        within(self.statement_max, running.map_err(fault))
             .await
-            .map_err(fault)?;
-        Ok(())
+            .map(drop)
     }
 
     async fn execute(&mut self, query: Query) -> Result<u64, Fault> {
-        let done = self.connection.execute(query).await.map_err(fault)?;
+        let running = self.connection.execute(query);
+        let done = within(self.statement_max, running.map_err(fault)).await?;
         Ok(done.rows_affected())
     }
 
     async fn rows(&mut self, query: Query) -> Result<Vec<PgRow>, Fault> {
-        self.connection.fetch_all(query).await.map_err(fault)
+        let fetching = self.connection.fetch_all(query);
+        within(self.statement_max, fetching.map_err(fault)).await
     }
-}
-
-fn get<'r, T>(row: &'r PgRow, column: usize) -> Result<T, Fault>
-where
-    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    row.try_get(column).map_err(fault)
-}
-
-fn unsigned(row: &PgRow, column: usize) -> Result<u64, Fault> {
-    u64::try_from(get::<i64>(row, column)?)
-        .map_err(|_| Fault::damaged("a sequence in the database is negative"))
 }
 
 /// A sequence as the database has it: microseconds since 1970 fit until the year 294,000.
 fn signed(sequence: u64) -> Result<i64, Fault> {
     i64::try_from(sequence).map_err(|_| Fault::damaged("a sequence is beyond 63 bits"))
-}
-
-fn stamp(row: &PgRow, column: usize) -> Result<Versionstamp, Fault> {
-    let bytes = <[u8; 10]>::try_from(get::<&[u8]>(row, column)?)
-        .map_err(|_| Fault::damaged("a versionstamp in the database is not 10 bytes long"))?;
-    Ok(Versionstamp::from_bytes(bytes))
-}
-
-/// Reads `k, vs, exp` and perhaps `v` from column `at` on.
-fn entry_row(row: &PgRow, at: usize, with_record: bool) -> Result<Row, Fault> {
-    Ok(Row {
-        key: Key::new(get::<Vec<u8>>(row, at)?),
-        stamp: stamp(row, at + 1)?,
-        expires_at: get::<Option<i64>>(row, at + 2)?.map(UnixMillis),
-        record: if with_record {
-            Some(Bytes::from(get::<Vec<u8>>(row, at + 3)?))
-        } else {
-            None
-        },
-    })
 }
 
 fn key_array(keys: &[Key]) -> Vec<Vec<u8>> {
@@ -167,7 +112,7 @@ impl Session for PostgresSession {
             .rows(query.bind(self.space).bind(signed(at_least)?))
             .await?;
         match rows.first() {
-            Some(row) => unsigned(row, 0),
+            Some(row) => row.sequence(0),
             None => Err(schema::missing_space(self.space.unsigned_abs())),
         }
     }
@@ -181,9 +126,7 @@ impl Session for PostgresSession {
         let rows = self
             .rows(query.bind(self.space).bind(key_array(keys)))
             .await?;
-        rows.iter()
-            .map(|row| entry_row(row, 0, with_records))
-            .collect()
+        rows.iter().map(|row| row.entry(0, with_records)).collect()
     }
 
     async fn upsert(&mut self, rows: &[Row]) -> Result<(), Fault> {
@@ -264,18 +207,7 @@ impl Session for PostgresSession {
             .bind(signed(sequence)?)
             .bind(i64::from(limit));
         let rows = self.rows(query).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(LogRow {
-                    sequence: unsigned(row, 0)?,
-                    newest: stamp(row, 1)?,
-                    keys: get(row, 2)?,
-                    token: [0; 16],
-                    at: UnixMillis(0),
-                    outcomes: Vec::new(),
-                })
-            })
-            .collect()
+        rows.iter().map(Columns::log_row).collect()
     }
 
     async fn trim_log(&mut self, before: UnixMillis, limit: u32) -> Result<u64, Fault> {
@@ -294,15 +226,10 @@ impl Session for PostgresSession {
              FROM kv_seq WHERE sp = $1",
         );
         let rows = self.rows(query.bind(self.space)).await?;
-        let Some(row) = rows.first() else {
-            return Err(schema::missing_space(self.space.unsigned_abs()));
-        };
-        let sequence = unsigned(row, 0)?;
-        let newest = match get::<Option<&[u8]>>(row, 1)? {
-            Some(_) => stamp(row, 1)?,
-            None => Versionstamp::ZERO,
-        };
-        Ok((sequence, newest))
+        match rows.first() {
+            Some(row) => row.position(),
+            None => Err(schema::missing_space(self.space.unsigned_abs())),
+        }
     }
 
     async fn read_at_once(
@@ -314,7 +241,7 @@ impl Session for PostgresSession {
         let mut sql = String::new();
         if !points.is_empty() {
             sql.push_str(
-                "(SELECT 0 AS r, k, vs, exp, v FROM kv_entry
+                "(SELECT 0::bigint AS r, k, vs, exp, v FROM kv_entry
                  WHERE sp = $1 AND k = ANY($3) AND (exp IS NULL OR exp > $2))",
             );
         }
@@ -325,7 +252,7 @@ impl Session for PostgresSession {
             let order = if query.reverse { "DESC" } else { "ASC" };
             let _ = write!(
                 sql,
-                "{union}(SELECT {mark} AS r, k, vs, exp, v FROM kv_entry
+                "{union}(SELECT {mark}::bigint AS r, k, vs, exp, v FROM kv_entry
                  WHERE sp = $1 AND k >= ${parameter} AND k < ${end}
                  AND (exp IS NULL OR exp > $2) ORDER BY k {order} LIMIT ${limit})",
                 mark = index + 1,
@@ -346,15 +273,7 @@ impl Session for PostgresSession {
                 .bind(limit(range.limit));
         }
         let rows = self.rows(query).await?;
-        rows.iter()
-            .map(|row| {
-                let mark = usize::try_from(get::<i32>(row, 0)?).ok();
-                Ok((
-                    mark.and_then(|mark| mark.checked_sub(1)),
-                    entry_row(row, 1, true)?,
-                ))
-            })
-            .collect()
+        rows.iter().map(Columns::marked_entry).collect()
     }
 
     async fn read_range(
@@ -377,8 +296,8 @@ impl Session for PostgresSession {
             .bind(now.0)
             .bind(limit(query.limit));
         let mut rows = self.connection.fetch(sql);
-        while let Some(row) = rows.try_next().await.map_err(fault)? {
-            if each(entry_row(&row, 0, true)?).is_break() {
+        while let Some(row) = within(self.statement_max, rows.try_next().map_err(fault)).await? {
+            if each(row.entry(0, true)?).is_break() {
                 return Ok(false);
             }
         }
@@ -395,45 +314,38 @@ impl Session for PostgresSession {
         );
         let query = query.bind(self.space).bind(now.0).bind(i64::from(limit));
         let rows = self.rows(query).await?;
-        rows.iter()
-            .map(|row| Ok((Key::new(get::<Vec<u8>>(row, 0)?), stamp(row, 1)?)))
-            .collect()
+        rows.iter().map(Columns::key_and_stamp).collect()
     }
 
     async fn probe(&mut self) -> Result<Probe, Fault> {
         let query = sqlx::query(
-            "SELECT current_setting('server_version_num')::int, version(),
-             pg_is_in_recovery(), current_setting('default_transaction_read_only'),
+            "SELECT current_setting('server_version_num')::bigint, version(),
+             pg_is_in_recovery()::text, current_setting('default_transaction_read_only'),
              current_setting('fsync')",
         );
         let rows = self.rows(query).await?;
         let Some(row) = rows.first() else {
             return Err(Fault::damaged("the server does not tell its version"));
         };
-        let version = get::<String>(row, 1)?;
+        let version = row.text(1)?;
         let version = version.split(" on ").next().unwrap_or_default().to_owned();
-        let is_standby = get::<bool>(row, 2)?;
+        let is_standby = row.text(2)? == "true";
         Ok(Probe {
             version,
-            is_supported: get::<i32>(row, 0)? >= schema::POSTGRES_OLDEST,
-            is_read_only: is_standby || get::<String>(row, 3)? == "on",
+            is_supported: row.integer(0)? >= schema::POSTGRES_OLDEST,
+            is_read_only: is_standby || row.text(3)? == "on",
             is_standby,
             is_ready: true,
             statement_bytes_max: None,
-            durability_gap: (get::<String>(row, 4)? == "off").then_some("fsync is off"),
+            durability_gap: (row.text(4)? == "off").then_some("fsync is off"),
         })
     }
 
     async fn schema_version(&mut self) -> Result<Option<u32>, Fault> {
-        match self
-            .rows(sqlx::query("SELECT version FROM kv_schema"))
-            .await
-        {
-            Ok(rows) => match rows.first() {
-                Some(row) => Ok(Some(u32::try_from(get::<i32>(row, 0)?).unwrap_or(u32::MAX))),
-                None => Ok(None),
-            },
-            Err(fault) if fault.code.as_deref() == Some(UNDEFINED_TABLE) => Ok(None),
+        let query = sqlx::query("SELECT version::bigint FROM kv_schema");
+        match self.rows(query).await {
+            Ok(rows) => rows.first().map(Columns::schema_version).transpose(),
+            Err(fault) if fault.is_missing_table() => Ok(None),
             Err(fault) => Err(fault),
         }
     }

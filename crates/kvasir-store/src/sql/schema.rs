@@ -15,7 +15,7 @@ pub(crate) const MARIADB_OLDEST: (u32, u32) = (10, 6);
 pub(crate) const MYSQL_OLDEST: (u32, u32) = (8, 0);
 
 /// `server_version_num`; YugabyteDB says that it is 11.2.
-pub(crate) const POSTGRES_OLDEST: i32 = 110_000;
+pub(crate) const POSTGRES_OLDEST: i64 = 110_000;
 
 /// Keys compare as plain bytes (`VARBINARY`), so primary-key order is key order.
 pub(crate) const MYSQL: &[&str] = &[

@@ -3,7 +3,9 @@
 //! The two implementations, `mysql.rs` and `postgres.rs`, hold every SQL text. A session is used by
 //! one task at a time; one on which a step failed or was given up is dropped, never used again.
 
+use std::future::Future;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use super::fault::Fault;
 use super::{mysql, postgres};
 
 /// Longest a connection may take from the first packet to the end of the session's set-up.
-pub(crate) const CONNECT_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// A row of `kv_entry`.
 #[derive(Clone, Debug)]
@@ -155,7 +157,7 @@ pub(crate) trait Session: Send {
     async fn close(self: Box<Self>);
 }
 
-/// Connects to one server. Takes at most [`CONNECT_MAX`].
+/// Connects to one server. Takes at most [`CONNECT_MAX`], or what the URL says.
 pub(crate) async fn connect(address: &Address, server: &Server) -> Result<Box<dyn Session>, Fault> {
     let connecting = async {
         match address.protocol {
@@ -163,11 +165,23 @@ pub(crate) async fn connect(address: &Address, server: &Server) -> Result<Box<dy
             Protocol::Postgres => postgres::connect(address, server).await,
         }
     };
-    match tokio::time::timeout(CONNECT_MAX, connecting).await {
+    let limit = address.connect_timeout.unwrap_or(CONNECT_MAX);
+    match tokio::time::timeout(limit, connecting).await {
         Ok(session) => session,
-        Err(_) => Err(Fault::timeout(
-            &format!("connecting to {server}"),
-            CONNECT_MAX,
-        )),
+        Err(_) => Err(Fault::timeout(&format!("connecting to {server}"), limit)),
+    }
+}
+
+/// Bounds one statement by the limit of the URL, if that has one.
+pub(crate) async fn within<T>(
+    limit: Option<Duration>,
+    run: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let Some(limit) = limit else {
+        return run.await;
+    };
+    match tokio::time::timeout(limit, run).await {
+        Ok(done) => done,
+        Err(_) => Err(Fault::timeout("a statement", limit)),
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kvasir_kv::{Entry, Error, Key, Result, UnixMillis, Versionstamp};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Shared;
@@ -27,19 +27,17 @@ use super::fault::{Class, Fault};
 use super::pool::{Purpose, connect_any};
 use super::rows;
 use super::session::{LogRow, Session};
-use crate::metrics::StoreMetrics;
+
+mod queue;
+
+use queue::Request;
+pub(super) use queue::{Ended, Queue};
 
 /// Most writes in one transaction.
 pub(super) const BATCH_WRITES_MAX: usize = 256;
 
 /// Bytes of writes after which a transaction takes no more of them.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-
-/// Most writes that wait while the database is slow or away.
-pub(super) const QUEUE_WRITES_MAX: usize = 4_096;
-
-/// Most bytes of writes that wait.
-pub(super) const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Longest a batch may stay undecided, and a write may wait in the queue. Galera needs up to 6 s to
 /// find that a node is gone.
@@ -65,108 +63,6 @@ const TRIM_PAUSE: Duration = Duration::from_secs(60);
 
 /// Log rows removed by one statement.
 const TRIM_ROWS: u32 = 1_000;
-
-/// Hands writes to the task.
-pub(super) struct Queue {
-    sender: mpsc::Sender<Request>,
-    bytes: Arc<Semaphore>,
-    /// Whether the last attempt to reach a server for writes failed.
-    away: Arc<AtomicBool>,
-}
-
-struct Request {
-    job: Job,
-    answer: oneshot::Sender<Result<Answer>>,
-    since: Instant,
-    /// Its share of [`QUEUE_BYTES_MAX`].
-    _bytes: OwnedSemaphorePermit,
-}
-
-impl Queue {
-    /// Starts the task. It ends when the queue is dropped and empty, or the store closes.
-    pub(super) fn start(shared: Arc<Shared>) -> (Queue, Ended) {
-        let (sender, receiver) = mpsc::channel(QUEUE_WRITES_MAX);
-        let (ended_sender, ended) = oneshot::channel();
-        let away = Arc::new(AtomicBool::new(false));
-        let mut writer = Writer {
-            shared,
-            session: None,
-            away: Arc::clone(&away),
-            checked_return: Instant::now(),
-        };
-        tokio::spawn(async move {
-            writer.run(receiver).await;
-            let _ = ended_sender.send(());
-        });
-        let queue = Queue {
-            sender,
-            bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
-            away,
-        };
-        (queue, ended)
-    }
-
-    /// Queues a job and waits for what becomes of it.
-    pub(super) async fn submit(&self, shared: &Shared, job: Job) -> Result<Answer> {
-        let metrics = &shared.metrics;
-        let busy = |what: &str| {
-            metrics.busy.inc();
-            Error::unavailable(what)
-        };
-        let cost = job.cost_bytes().min(QUEUE_BYTES_MAX);
-        let cost = u32::try_from(cost).expect("the bound of the queue fits");
-        let bytes = Arc::clone(&self.bytes)
-            .try_acquire_many_owned(cost)
-            .map_err(|_| busy("too many bytes wait to be written"))?;
-        let (answer, answered) = oneshot::channel();
-        let request = Request {
-            job,
-            answer,
-            since: Instant::now(),
-            _bytes: bytes,
-        };
-        match self.sender.try_send(request) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                return Err(busy("too many writes wait for the database"));
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(super::closed()),
-        }
-        let _counted = Counted::new(metrics, i64::from(cost));
-        answered
-            .await
-            .unwrap_or_else(|_| Err(Error::outcome_unknown("the writer ended")))
-    }
-
-    /// Whether the last attempt to reach a server for writes failed.
-    pub(super) fn is_away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
-    }
-}
-
-/// A write in the gauges of waiting writes, until its caller has an answer or goes away.
-struct Counted<'a> {
-    metrics: &'a StoreMetrics,
-    bytes: i64,
-}
-
-impl<'a> Counted<'a> {
-    fn new(metrics: &'a StoreMetrics, bytes: i64) -> Counted<'a> {
-        metrics.queue_writes.inc();
-        metrics.queue_bytes.inc_by(bytes);
-        Counted { metrics, bytes }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.metrics.queue_writes.dec();
-        self.metrics.queue_bytes.dec_by(self.bytes);
-    }
-}
-
-/// Completes when the writer has ended.
-pub(super) type Ended = oneshot::Receiver<()>;
 
 struct Writer {
     shared: Arc<Shared>,
@@ -229,6 +125,8 @@ impl Writer {
         }
         let mut jobs = Vec::with_capacity(requests.len());
         let mut waiting = Vec::with_capacity(requests.len());
+        // Callers wait for as long as the one that waits longest, queue and attempts together.
+        let mut since = Instant::now();
         let metrics = Arc::clone(&self.shared.metrics);
         for request in requests {
             let waited = request.since.elapsed();
@@ -238,14 +136,15 @@ impl Writer {
                 let _ = request.answer.send(Err(away));
                 continue;
             }
+            since = since.min(request.since);
             jobs.push(request.job);
-            waiting.push((request.answer, request._bytes));
+            waiting.push((request.answer, request.bytes));
         }
         if jobs.is_empty() {
             return;
         }
         self.return_to_first_server().await;
-        let answers = self.decide_isolating(&jobs).await;
+        let answers = self.decide_isolating(&jobs, since).await;
         for ((waiting, _bytes), answer) in waiting.into_iter().zip(answers) {
             // A caller that went away does not need its answer.
             let _ = waiting.send(answer);
@@ -254,13 +153,14 @@ impl Writer {
 
     /// Decides a batch; if the database refuses it as such, every job of it alone, so that one
     /// cannot spoil the others.
-    async fn decide_isolating(&mut self, jobs: &[Job]) -> Vec<Result<Answer>> {
-        match self.decide(jobs).await {
+    async fn decide_isolating(&mut self, jobs: &[Job], since: Instant) -> Vec<Result<Answer>> {
+        match self.decide(jobs, since).await {
             Ok(answers) => answers,
             Err((Class::Other | Class::Damaged, _)) if jobs.len() > 1 => {
                 let mut answers = Vec::with_capacity(jobs.len());
                 for job in jobs {
-                    answers.push(match self.decide(std::slice::from_ref(job)).await {
+                    let job = std::slice::from_ref(job);
+                    answers.push(match self.decide(job, since).await {
                         Ok(mut answer) => answer.pop().expect("one job has one answer"),
                         Err((_, error)) => Err(error),
                     });
@@ -271,8 +171,13 @@ impl Writer {
         }
     }
 
-    /// Runs a batch until it is decided.
-    async fn decide(&mut self, jobs: &[Job]) -> Result<Vec<Result<Answer>>, (Class, Error)> {
+    /// Runs a batch until it is decided, or until its callers have waited for too long since `since`.
+    /// Only a fence may take longer, because without it nobody knows what happened.
+    async fn decide(
+        &mut self,
+        jobs: &[Job],
+        since: Instant,
+    ) -> Result<Vec<Result<Answer>>, (Class, Error)> {
         let begun = Instant::now();
         let token = new_token();
         let metrics = Arc::clone(&self.shared.metrics);
@@ -304,7 +209,7 @@ impl Writer {
                 fault.class,
                 Class::Other | Class::Damaged | Class::NoSpace | Class::Denied
             );
-            if is_final || begun.elapsed() > DECIDE_MAX {
+            if is_final || since.elapsed() > DECIDE_MAX {
                 if fault.class == Class::NoSpace {
                     metrics.no_space.inc_by(jobs.len() as u64);
                 }

@@ -402,8 +402,9 @@ struct Seens {
     partial: Vec<Vec<Seen>>,
 }
 
-/// Runs frontends while `faults` does its work, and judges what they saw.
-fn run(urls: [String; FRONTENDS], faults: impl FnOnce(u64)) {
+/// Runs frontends while `faults` does its work, and judges what they saw. `faults` returns how many
+/// database servers it killed.
+fn run(database: &str, urls: [String; FRONTENDS], faults: impl FnOnce(u64) -> u32) {
     let mut frontends: Vec<Running> = (0..FRONTENDS)
         .map(|index| Running::start(&urls[index], &format!("{index}-first")))
         .collect();
@@ -429,7 +430,7 @@ fn run(urls: [String; FRONTENDS], faults: impl FnOnce(u64)) {
     frontends[victim].until("READY", seens.partial.last_mut().unwrap());
     frontends[victim].tell();
 
-    faults(seconds);
+    let killed = faults(seconds);
 
     frontends.iter_mut().for_each(Running::tell);
     for (index, frontend) in frontends.iter().enumerate() {
@@ -441,7 +442,8 @@ fn run(urls: [String; FRONTENDS], faults: impl FnOnce(u64)) {
         frontend.until("END", seen);
     }
     drop(frontends);
-    judge(&urls[0], &seens);
+    let judged = judge(&urls[0], &seens);
+    println!("judged {database}, {killed} servers and 1 frontend killed: {judged}");
 }
 
 /// Lets the clients work for a while.
@@ -453,7 +455,8 @@ fn wait(seconds: u64) {
     std::thread::sleep(Duration::from_secs(seconds));
 }
 
-fn judge(url: &str, seens: &Seens) {
+/// Panics at the first broken promise; otherwise says how much was judged.
+fn judge(url: &str, seens: &Seens) -> String {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -498,6 +501,7 @@ fn judge(url: &str, seens: &Seens) {
     check_real_time(&applied);
     let reads = check_reads(&applied, &all);
 
+    let mut followed = 0;
     for (follower, seen) in seens.whole.iter().enumerate() {
         let told: BTreeSet<&String> = seen
             .iter()
@@ -511,6 +515,7 @@ fn judge(url: &str, seens: &Seens) {
             .filter(|seen| matches!(seen, Seen::Missed))
             .count();
         if missed == 0 {
+            followed += 1;
             for step in &applied {
                 assert!(
                     told.contains(&step.5),
@@ -520,12 +525,12 @@ fn judge(url: &str, seens: &Seens) {
             }
         }
     }
-    println!(
-        "{} steps acknowledged, {} in the log, {reads} reads judged",
+    assert!(applied.len() > 100, "too little happened to judge");
+    format!(
+        "{} steps acknowledged, {} in the log, {reads} reads, {followed} followers without a gap",
         applied.len(),
         logs.len()
-    );
-    assert!(applied.len() > 100, "too little happened to judge");
+    )
 }
 
 type Applied = (u64, u64, Versionstamp, usize, u64, String);
@@ -608,13 +613,15 @@ fn nothing_is_lost_when_mariadb_is_killed_and_a_frontend_too() {
         return;
     };
     let url = server.fresh_url().unwrap();
-    run([url.clone(), url.clone(), url], |seconds| {
-        for _ in 0..long_form().map_or(1, |_| 3) {
+    run("mariadb", [url.clone(), url.clone(), url], |seconds| {
+        let kills = long_form().map_or(1, |_| 3);
+        for _ in 0..kills {
             wait(seconds / 6);
             server.kill();
             server.restart().unwrap();
             wait(seconds / 6);
         }
+        kills
     });
 }
 
@@ -624,13 +631,15 @@ fn nothing_is_lost_when_postgres_is_killed_and_a_frontend_too() {
         return;
     };
     let url = server.fresh_url().unwrap();
-    run([url.clone(), url.clone(), url], |seconds| {
-        for _ in 0..long_form().map_or(1, |_| 3) {
+    run("postgres", [url.clone(), url.clone(), url], |seconds| {
+        let kills = long_form().map_or(1, |_| 3);
+        for _ in 0..kills {
             wait(seconds / 6);
             server.kill();
             server.restart().unwrap();
             wait(seconds / 6);
         }
+        kills
     });
 }
 
@@ -648,16 +657,18 @@ fn nothing_is_lost_when_galera_nodes_are_killed_one_and_in_the_long_form_all() {
             .collect();
         format!("{url}?reads={}", reads.join(","))
     });
-    run(urls, |seconds| {
+    run("galera", urls, |seconds| {
         wait(seconds / 6);
         // The node that takes the writes.
         cluster.kill(0);
         wait(seconds / 3);
-        if long_form().is_some() {
-            cluster.restart(0).unwrap();
-            wait(seconds / 6);
-            cluster.crash_all_and_recover().unwrap();
-            wait(seconds / 6);
+        if long_form().is_none() {
+            return 1;
         }
+        cluster.restart(0).unwrap();
+        wait(seconds / 6);
+        cluster.crash_all_and_recover().unwrap();
+        wait(seconds / 6);
+        4
     });
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::{Process, Programs, answers, as_server_user, free_port, fresh_name, give_to_server};
-use super::{run, scratch};
+use super::{place_files, run, scratch};
 
 const SERVER: &str = "usr/sbin/mariadbd";
 const CLIENT: &str = "usr/bin/mariadb";
@@ -30,24 +30,30 @@ impl MariaDb {
     ///
     /// Whatever kept an installed server from starting, with the end of its log.
     pub fn start() -> io::Result<Option<MariaDb>> {
-        MariaDb::start_with(&[])
+        MariaDb::start_with(&[], &[])
     }
 
-    /// Like [`MariaDb::start`], with further options of the server.
+    /// Like [`MariaDb::start`], with further options of the server (`{dir}` stands for its folder)
+    /// and files, name and text, in that folder.
     ///
     /// # Errors
     ///
     /// As [`MariaDb::start`].
-    pub fn start_with(extra: &[&str]) -> io::Result<Option<MariaDb>> {
+    pub fn start_with(extra: &[&str], files: &[(&str, &str)]) -> io::Result<Option<MariaDb>> {
         let Some(programs) = Programs::find(&[SERVER, CLIENT, INSTALL]) else {
             return Ok(None);
         };
         let dir = scratch("kvasir-mariadb-")?;
         install(&programs, &dir.path().join("data"))?;
+        place_files(dir.path(), files)?;
+        let folder = dir.path().display().to_string();
         let mut server = MariaDb {
             process: None,
             programs,
-            extra: extra.iter().map(|&option| option.to_owned()).collect(),
+            extra: extra
+                .iter()
+                .map(|option| option.replace("{dir}", &folder))
+                .collect(),
             port: free_port(),
             dir,
         };

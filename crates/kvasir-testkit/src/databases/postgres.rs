@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Process, Programs, as_server_user, free_port, fresh_name, run, scratch};
+use super::{Process, Programs, as_server_user, free_port, fresh_name, place_files, run, scratch};
 
 const BIN: &str = "usr/lib/postgresql/15/bin";
 
@@ -15,6 +15,7 @@ const BIN: &str = "usr/lib/postgresql/15/bin";
 pub struct Postgres {
     process: Option<Process>,
     programs: Programs,
+    settings: Vec<String>,
     port: u16,
     dir: TempDir,
 }
@@ -26,6 +27,16 @@ impl Postgres {
     ///
     /// Whatever kept an installed server from starting, with the end of its log.
     pub fn start() -> io::Result<Option<Postgres>> {
+        Postgres::start_with(&[], &[])
+    }
+
+    /// Like [`Postgres::start`], with further settings of the server, such as `ssl=on` (`{dir}` stands
+    /// for its folder), and files, name and text, in that folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::start`].
+    pub fn start_with(settings: &[&str], files: &[(&str, &str)]) -> io::Result<Option<Postgres>> {
         let needed = [program("postgres"), program("initdb"), program("psql")];
         let Some(programs) = Programs::find(&needed.each_ref().map(String::as_str)) else {
             return Ok(None);
@@ -37,8 +48,14 @@ impl Postgres {
             .arg(dir.path().join("data"))
             .current_dir(dir.path());
         run(as_server_user(&mut initdb))?;
+        place_files(dir.path(), files)?;
+        let folder = dir.path().display().to_string();
         let mut server = Postgres {
             process: None,
+            settings: settings
+                .iter()
+                .map(|setting| setting.replace("{dir}", &folder))
+                .collect(),
             programs,
             port: free_port(),
             dir,
@@ -88,6 +105,9 @@ impl Postgres {
                 self.dir.path().display()
             ))
             .current_dir(self.dir.path());
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
         as_server_user(&mut command);
         let mut process = Process::start(command, self.dir.path().join("server.log"))?;
         let (programs, port) = (self.programs.clone(), self.port);
@@ -130,7 +150,16 @@ impl Postgres {
     ///
     /// The text of the client program.
     pub fn admin(&self, statements: &str) -> io::Result<String> {
-        sql(&self.programs, self.port, "postgres", statements)
+        self.admin_in("postgres", statements)
+    }
+
+    /// Like [`Postgres::admin`], in a database of a name that [`Postgres::fresh_url`] gave.
+    ///
+    /// # Errors
+    ///
+    /// The text of the client program.
+    pub fn admin_in(&self, database: &str, statements: &str) -> io::Result<String> {
+        sql(&self.programs, self.port, database, statements)
     }
 }
 

@@ -221,14 +221,21 @@ fn ask(admin: &Admin, statements: &str) -> io::Result<String> {
 }
 
 /// Three looks in a row without a user end the server, under the lock that keeps new users waiting.
+/// If there is one all the same, it goes on looking. Removing the folder can take minutes on a busy
+/// disk, so nobody waits for that.
 const WATCHMAN: &str = r#"
-idle=0
-while [ "$idle" -lt 3 ]; do
-  sleep 2
-  if flock -n -x "$HOME_DIR/users.lock" true; then idle=$((idle + 1)); else idle=0; fi
+while :; do
+  idle=0
+  while [ "$idle" -lt 3 ]; do
+    sleep 2
+    if flock -n -x "$HOME_DIR/users.lock" true; then idle=$((idle + 1)); else idle=0; fi
+  done
+  flock -x "$HOME_DIR/looking.lock" sh -c \
+    'flock -n -x "$HOME_DIR/users.lock" true && rm -f "$HOME_DIR/address" && { kill -9 $PIDS; true; }' \
+    && break
 done
-flock -x "$HOME_DIR/looking.lock" sh -c \
-  'flock -n -x "$HOME_DIR/users.lock" true && rm -f "$HOME_DIR/address" && kill -9 $PIDS; sleep 1; rm -rf "$SERVER_DIR"'
+sleep 1
+rm -rf "$SERVER_DIR"
 "#;
 
 fn watch_over(home: &Path, started: &Started) -> io::Result<()> {

@@ -3,7 +3,8 @@
 use clap::Args;
 use kvasir_store::{OpenOptions, open};
 
-use super::offline::{self, Bar};
+use super::offline;
+use super::progress::{Progress, ProgressForm};
 use crate::exit::{Exit, Failure};
 use crate::moving::copy::{self, Options, Report};
 
@@ -38,6 +39,9 @@ pub(super) struct Copy {
     #[arg(long)]
     overwrite: bool,
 
+    #[command(flatten)]
+    progress: ProgressForm,
+
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -57,7 +61,7 @@ impl Copy {
             };
             let source = open(&with_snapshot(&self.from), options()).await?;
             let target = open(&self.to, options()).await?;
-            let bar = Bar::new("copying");
+            let mut progress = Progress::begin(self.progress, "entries", 0, None);
             let done = copy::copy(
                 &source,
                 &target,
@@ -65,10 +69,10 @@ impl Copy {
                     dry_run: self.dry_run,
                     overwrite: self.overwrite,
                 },
-                |entries, bytes| bar.tell(format!("{entries} entries, {} MiB", bytes >> 20)),
+                |entries, _| progress.set(entries),
             )
             .await;
-            bar.end();
+            progress.end();
             let closed = (source.close().await, target.close().await);
             let report = done?;
             closed.0?;

@@ -9,7 +9,8 @@ use kvasir_store::{OpenOptions, SystemClock, open};
 
 use super::import_denokv::Denokv;
 use super::import_lines::Lines;
-use super::offline::{self, Bar};
+use super::offline;
+use super::progress::{Progress, ProgressForm};
 use crate::exit::{Exit, Failure};
 use crate::moving::classworks::{self, Target};
 use crate::moving::datasource::Datasource;
@@ -107,6 +108,9 @@ struct Common {
     #[arg(long)]
     overwrite: bool,
 
+    #[command(flatten)]
+    progress: ProgressForm,
+
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -152,13 +156,13 @@ impl Kopano {
 
     fn run(&self) -> Result<(), Failure> {
         let source = self.source()?;
-        self.common.run(async |store, limits, bar| {
+        self.common.run(async |store, limits, progress| {
             let keyspace = Keyspace::new(store, self.keyspace.clone());
             let options = kopano::Options {
                 dry_run: self.common.dry_run,
                 overwrite: self.common.overwrite,
             };
-            let tell = |rows| bar.tell(format!("{rows} rows"));
+            let tell = |rows| progress.set(rows);
             kopano::import(&source, &keyspace, &SystemClock, &limits, options, tell).await
         })
     }
@@ -168,7 +172,7 @@ impl Classworks {
     fn run(&self) -> Result<(), Failure> {
         let source =
             Source::parse(&self.source).map_err(|error| Failure::usage(error.to_string()))?;
-        self.common.run(async |store, limits, bar| {
+        self.common.run(async |store, limits, progress| {
             let target = Target {
                 values: Keyspace::new(Arc::clone(&store), self.keyspace.clone()),
                 system: Keyspace::new(store, KeyspaceName::system()),
@@ -177,7 +181,7 @@ impl Classworks {
                 dry_run: self.common.dry_run,
                 overwrite: self.common.overwrite,
             };
-            let tell = |rows| bar.tell(format!("{rows} rows"));
+            let tell = |rows| progress.set(rows);
             classworks::import(&source, &target, &limits, options, tell).await
         })
     }
@@ -193,7 +197,7 @@ impl Common {
 
     fn run(
         &self,
-        import: impl AsyncFnOnce(Arc<dyn Store>, Limits, &Bar) -> anyhow::Result<Report>,
+        import: impl AsyncFnOnce(Arc<dyn Store>, Limits, &mut Progress) -> anyhow::Result<Report>,
     ) -> Result<(), Failure> {
         offline::block_on(async {
             let options = OpenOptions {
@@ -202,9 +206,9 @@ impl Common {
             };
             let limits = options.limits;
             let store = open(&self.store_url(), options).await?;
-            let bar = Bar::new("importing");
-            let done = import(Arc::clone(&store), limits, &bar).await;
-            bar.end();
+            let mut progress = Progress::begin(self.progress, "rows", 0, None);
+            let done = import(Arc::clone(&store), limits, &mut progress).await;
+            progress.end();
             let closed = store.close().await;
             let report = done?;
             closed?;

@@ -1,10 +1,7 @@
 //! What the verbs that open a store directly have in common.
 
 use std::future::Future;
-use std::io::IsTerminal;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use kvasir_kv::{Limits, limits};
 use serde::Serialize;
 
@@ -22,32 +19,6 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 pub(super) fn widest_limits() -> Limits {
     Limits {
         value_bytes_max: limits::VALUE_BYTES_CEILING,
-    }
-}
-
-/// A line that says how far the work is, on a terminal only.
-pub(super) struct Bar(ProgressBar);
-
-impl Bar {
-    pub(super) fn new(what: &'static str) -> Bar {
-        let bar = if std::io::stderr().is_terminal() {
-            ProgressBar::new_spinner()
-        } else {
-            ProgressBar::hidden()
-        };
-        let style = ProgressStyle::with_template("{spinner} {prefix} {msg} ({elapsed})");
-        bar.set_style(style.expect("the template is constant and valid"));
-        bar.set_prefix(what);
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Bar(bar)
-    }
-
-    pub(super) fn tell(&self, text: String) {
-        self.0.set_message(text);
-    }
-
-    pub(super) fn end(&self) {
-        self.0.finish_and_clear();
     }
 }
 

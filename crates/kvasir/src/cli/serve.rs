@@ -80,6 +80,9 @@ pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+        // A file that may not grow is then an error of the write, not the end of the process.
+        let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        let _too_large = signal(too_large).context("cannot wait for signals")?;
         let server = Server::start(&config).await?;
         announce(&server);
         tokio::select! {

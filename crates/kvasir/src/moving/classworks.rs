@@ -167,12 +167,18 @@ async fn query(source: &Source) -> anyhow::Result<Query> {
     } else {
         of("v", "namespace")
     };
+    // Not noted before release 1.0.0.
+    let creator = if columns.iter().any(|column| column == "creatorIp") {
+        text(of("v", "creatorIp"))
+    } else {
+        "NULL".to_owned()
+    };
     let mut statements = vec![format!(
         "SELECT {}, {}, {}, {}, {}, {} FROM {} ORDER BY 1, 2",
         text(namespace),
         text(of("v", "key")),
         text(of("v", "value")),
-        text(of("v", "creatorIp")),
+        creator,
         time(of("v", "createdAt")),
         time(of("v", "updatedAt")),
         joined(&values),

@@ -204,6 +204,20 @@ impl Dsn {
                 dsn.set(name, value)?;
             }
         }
+        if !dsn.allow_native_passwords {
+            dsn.notes.push(
+                "allowNativePasswords=false of the DSN is not kept: the server chooses how the \
+                 password is proved"
+                    .into(),
+            );
+        }
+        if dsn.write_timeout.is_some_and(|limit| !limit.is_zero()) && dsn.read_timeout.is_none() {
+            dsn.notes.push(
+                "writeTimeout of the DSN has no effect without readTimeout: sending and waiting \
+                 are bounded together"
+                    .into(),
+            );
+        }
         Ok(dsn)
     }
 
@@ -272,12 +286,29 @@ impl Dsn {
         if self.allow_cleartext_passwords {
             options.push("cleartext=on".into());
         }
+        if let Some(limit) = self.timeout.and_then(as_option) {
+            options.push(format!("connect_timeout_ms={limit}"));
+        }
+        let answer = self.read_timeout.filter(|limit| !limit.is_zero());
+        let statement =
+            answer.map(|limit| limit.saturating_add(self.write_timeout.unwrap_or_default()));
+        if let Some(limit) = statement.and_then(as_option) {
+            options.push(format!("statement_timeout_ms={limit}"));
+        }
         Ok(format!(
             "{url}/{}?{}",
             encode(&self.database),
             options.join("&")
         ))
     }
+}
+
+/// Longest time-out of a store's URL, in milliseconds; longer ones mean this.
+const TIMEOUT_MS_MAX: u128 = 60 * 60 * 1000;
+
+/// A time-out as the store's URL has it; `None` for 0, which means "no limit" to the driver.
+fn as_option(limit: Duration) -> Option<u128> {
+    (!limit.is_zero()).then(|| limit.as_millis().clamp(1, TIMEOUT_MS_MAX))
 }
 
 fn parse_net(server: &str) -> Result<Net, DatasourceError> {
@@ -506,8 +537,9 @@ mod tests {
         assert_eq!(parsed.write_timeout, Some(Duration::from_secs(5400)));
         assert_eq!(parsed.tls, DsnTls::SkipVerify);
         assert!(parsed.allow_cleartext_passwords && !parsed.allow_native_passwords);
-        assert_eq!(parsed.notes.len(), 1);
+        assert_eq!(parsed.notes.len(), 2);
         assert!(parsed.notes[0].contains("sql_mode"));
+        assert!(parsed.notes[1].contains("allowNativePasswords"));
 
         for (text, tls) in [
             ("true", DsnTls::Verify),
@@ -525,7 +557,7 @@ mod tests {
 
     #[test]
     fn a_dsn_becomes_the_url_of_our_own_store() {
-        let url = |text| Datasource::parse(Some("mysql"), text).unwrap().store_url();
+        let url = |text: &str| Datasource::parse(Some("mysql"), text).unwrap().store_url();
         assert_eq!(
             url("u:p@ss/w:d@tcp([::1]:3307)/k%v?tls=true").unwrap(),
             "mysql://u:p%40ss%2Fw%3Ad@[::1]:3307/k%25v?tls=verify-full"
@@ -534,6 +566,24 @@ mod tests {
             url("u@unix(/run/my.sock)/kv?allowCleartextPasswords=true").unwrap(),
             "mysql://u@localhost/kv?tls=off&socket=%2Frun%2Fmy%2Esock&cleartext=on"
         );
+        let cases = [
+            (
+                "timeout=1m30s&readTimeout=500ms",
+                "&connect_timeout_ms=90000&statement_timeout_ms=500",
+            ),
+            (
+                "readTimeout=2s&writeTimeout=1s",
+                "&statement_timeout_ms=3000",
+            ),
+            ("timeout=0&readTimeout=0", ""),
+            ("timeout=1ns&writeTimeout=1s", "&connect_timeout_ms=1"),
+            ("timeout=99h", "&connect_timeout_ms=3600000"),
+        ];
+        for (parameters, options) in cases {
+            let expected = format!("mysql://u@127.0.0.1:3306/kv?tls=off{options}");
+            assert_eq!(url(&format!("u@/kv?{parameters}")).unwrap(), expected);
+        }
+        assert_eq!(dsn("/db?writeTimeout=1s").notes.len(), 1);
         assert!(
             url("u@/")
                 .unwrap_err()

@@ -3,6 +3,7 @@
 //! A [`Source`] is a SQLite file, or a MySQL or PostgreSQL server. Who reads gives one SQL text per
 //! kind; every column is cast to text, bytes or integer there, so that rows look alike.
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
@@ -260,9 +261,25 @@ fn receiver_gone() -> anyhow::Error {
     anyhow!("the reader of the rows went away")
 }
 
+/// Whether a file begins as `mysqldump`, `mariadb-dump` and `pg_dump` write it.
+fn is_dump(path: &std::path::Path) -> bool {
+    let mut head = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut head));
+    let head = &head[..read.unwrap_or(0)];
+    [&b"-- "[..], b"--\n", b"/*M!", b"/*!"]
+        .iter()
+        .any(|begin| head.starts_with(begin))
+}
+
 fn read_sqlite(path: &std::path::Path, query: &Query, out: &mut Out) -> anyhow::Result<()> {
     if !path.exists() {
         bail!("there is no such file");
+    }
+    if is_dump(path) {
+        bail!(
+            "this is a dump of SQL statements, which is not read: load it into a database server \
+             and import from there"
+        );
     }
     // Read-only, and with the WAL of a program that may still be running.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -303,16 +320,71 @@ fn read_sqlite(path: &std::path::Path, query: &Query, out: &mut Out) -> anyhow::
 
 #[cfg(feature = "sql")]
 mod server {
+    use std::future::Future;
+    use std::time::Duration;
+
+    use anyhow::{Context, anyhow};
     use futures_util::TryStreamExt;
-    use kvasir_store::sql::address::{Address, Protocol, Server, Tls};
-    use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
-    use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
+    use kvasir_store::sql::address::{Address, Protocol, Server};
+    use kvasir_store::sql::driver;
+    use sqlx::mysql::MySqlRow;
+    use sqlx::postgres::PgRow;
     use sqlx::{AssertSqlSafe, Column, ConnectOptions, Executor, Row as _, TypeInfo, ValueRef};
 
     use super::{Cell, Out, Query, receiver_gone};
-    use anyhow::Context;
+    use crate::moving::failure::SourceFailure;
 
-    /// Runs the statements on the first server of the URL. They hold nothing from outside.
+    /// Longest time to connect to one server, unless the URL says otherwise.
+    const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+    /// Class of the SQLSTATEs that refuse a user, in both protocols.
+    const DENIED: &str = "28";
+
+    /// A connection to the first server of the URL that takes one.
+    async fn first_that_answers<C, F>(
+        address: &Address,
+        mut connect: impl FnMut(&Server) -> F,
+    ) -> anyhow::Result<C>
+    where
+        F: Future<Output = sqlx::Result<C>>,
+    {
+        let limit = address.connect_timeout.unwrap_or(CONNECT_MAX);
+        let mut last = None;
+        for server in &address.servers {
+            match within(Some(limit), connect(server)).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => match error.downcast_ref() {
+                    // A refusal is an answer; another server would say the same.
+                    Some(sqlx::Error::Database(refusal)) => {
+                        return Err(match refusal.code() {
+                            Some(code) if code.starts_with(DENIED) => {
+                                SourceFailure::Denied(error.to_string()).into()
+                            }
+                            _ => error,
+                        });
+                    }
+                    _ => last = Some(error),
+                },
+            }
+        }
+        let cause = last.unwrap_or_else(|| anyhow!("the list of servers is empty"));
+        Err(SourceFailure::Unreachable(format!("{cause:#}")).into())
+    }
+
+    /// Bounds a wait for the server.
+    async fn within<T>(
+        limit: Option<Duration>,
+        run: impl Future<Output = sqlx::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let Some(limit) = limit else {
+            return Ok(run.await?);
+        };
+        let done = tokio::time::timeout(limit, run).await;
+        Ok(done.map_err(|_| anyhow!("no answer within {limit:?}"))??)
+    }
+
+    /// Runs the statements on the first server of the URL that answers. They hold nothing from
+    /// outside.
     pub(super) async fn read(url: &str, query: &Query, out: &mut Out) -> anyhow::Result<()> {
         let address = Address::parse(url)?;
         let what = format!("reading {address}");
@@ -323,26 +395,12 @@ mod server {
     }
 
     async fn read_mysql(address: &Address, query: &Query, out: &mut Out) -> anyhow::Result<()> {
-        let mut options = MySqlConnectOptions::new()
-            .username(&address.user)
-            .database(&address.database)
-            .ssl_mode(match address.tls {
-                Tls::Off => MySqlSslMode::Disabled,
-                Tls::Prefer => MySqlSslMode::Preferred,
-                Tls::Require => MySqlSslMode::Required,
-                Tls::VerifyCa => MySqlSslMode::VerifyCa,
-                Tls::VerifyFull => MySqlSslMode::VerifyIdentity,
-            })
-            .enable_cleartext_plugin(address.cleartext)
-            .disable_statement_logging();
-        if let Some(password) = &address.password {
-            options = options.password(password);
-        }
-        options = match &address.servers[0] {
-            Server::Tcp(host, port) => options.host(host).port(*port),
-            Server::Unix(path) => options.socket(path).ssl_mode(MySqlSslMode::Disabled),
-        };
-        let mut connection = options.connect().await?;
+        let mut connection = first_that_answers(address, |server| {
+            // The session's character set decides what text columns come as.
+            let options = driver::mysql_options(address, server).set_names(true);
+            async move { options.connect().await }
+        })
+        .await?;
         for text in [
             "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
             "SET SESSION time_zone = '+00:00'",
@@ -358,7 +416,7 @@ mod server {
         for (number, text) in (0..).zip(&query.statements) {
             let text = AssertSqlSafe(text.clone());
             let mut rows = connection.fetch(sqlx::raw_sql(text));
-            while let Some(row) = rows.try_next().await? {
+            while let Some(row) = within(address.statement_timeout, rows.try_next()).await? {
                 let mut cells = vec![Cell::Integer(number)];
                 for column in 0..row.len() {
                     cells.push(mysql_cell(&row, column)?);
@@ -391,25 +449,11 @@ mod server {
     }
 
     async fn read_postgres(address: &Address, query: &Query, out: &mut Out) -> anyhow::Result<()> {
-        let mut options = PgConnectOptions::new_without_pgpass()
-            .username(&address.user)
-            .database(&address.database)
-            .ssl_mode(match address.tls {
-                Tls::Off => PgSslMode::Disable,
-                Tls::Prefer => PgSslMode::Prefer,
-                Tls::Require => PgSslMode::Require,
-                Tls::VerifyCa => PgSslMode::VerifyCa,
-                Tls::VerifyFull => PgSslMode::VerifyFull,
-            })
-            .disable_statement_logging();
-        if let Some(password) = &address.password {
-            options = options.password(password);
-        }
-        options = match &address.servers[0] {
-            Server::Tcp(host, port) => options.host(host).port(*port),
-            Server::Unix(path) => options.socket(path),
-        };
-        let mut connection = options.connect().await?;
+        let mut connection = first_that_answers(address, |server| {
+            let options = driver::postgres_options(address, server);
+            async move { options.connect().await }
+        })
+        .await?;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         connection.execute(sqlx::raw_sql(begin)).await?;
         for table in &query.tables {
@@ -419,7 +463,7 @@ mod server {
         }
         for (number, text) in (0..).zip(&query.statements) {
             let mut rows = connection.fetch(sqlx::query(AssertSqlSafe(text.clone())));
-            while let Some(row) = rows.try_next().await? {
+            while let Some(row) = within(address.statement_timeout, rows.try_next()).await? {
                 let mut cells = vec![Cell::Integer(number)];
                 for column in 0..row.len() {
                     cells.push(postgres_cell(&row, column)?);

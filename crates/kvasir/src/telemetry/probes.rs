@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use http::{Method, StatusCode, header};
 use kvasir_api::RequestInfo;
 use kvasir_kv::{Error, Store};
 use prometheus_client::registry::Registry;
 
-/// How often the store is asked whether it is well.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often the stores are asked whether they are well. Together with [`PING_MAX`] less than the
+/// 2 s within which a loss has to be told.
+const PING_EVERY: Duration = Duration::from_millis(500);
 
 /// After this long without an answer the store counts as away.
 const PING_MAX: Duration = Duration::from_secs(1);
@@ -130,10 +132,21 @@ impl Probes {
     }
 }
 
+/// How a store is.
+async fn ping(store: &Arc<dyn Store>) -> State {
+    match tokio::time::timeout(PING_MAX, store.ping()).await {
+        Ok(Ok(())) => State::Ready,
+        Ok(Err(Error::ReadOnly(_))) => State::ReadOnly,
+        Ok(Err(Error::NoSpace)) => State::NoSpace,
+        Ok(Err(_)) | Err(_) => State::Away,
+    }
+}
+
 /// Whether requests can be served, as far as was seen last. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicU8>);
 
+/// From well to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
@@ -177,18 +190,17 @@ impl Readiness {
         self.0.store(state as u8, Ordering::Relaxed);
     }
 
-    /// Looks after `store` for as long as it is polled.
-    pub async fn follow(self, store: Arc<dyn Store>) {
+    /// Looks after `stores` for as long as it is polled. The worst of them counts.
+    pub async fn follow(self, stores: Vec<Arc<dyn Store>>) {
         let mut ticks = tokio::time::interval(PING_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let state = match tokio::time::timeout(PING_MAX, store.ping()).await {
-                Ok(Ok(())) => State::Ready,
-                Ok(Err(Error::ReadOnly(_))) => State::ReadOnly,
-                Ok(Err(Error::NoSpace)) => State::NoSpace,
-                Ok(Err(_)) | Err(_) => State::Away,
-            };
+            let states = join_all(stores.iter().map(ping)).await;
+            let state = states
+                .into_iter()
+                .max_by_key(|state| *state as u8)
+                .unwrap_or(State::Ready);
             let before = self.get();
             if state != before && before != State::Starting {
                 tracing::warn!("readiness changed: {}", state.reason());

@@ -2,24 +2,30 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod access;
+mod away;
+mod backends;
 mod backups;
-mod canary;
 mod classworks;
 mod cli;
 mod crash;
 mod crowds;
+mod database_tls;
 mod databases;
 mod deno_crash;
 mod edgekv;
 mod folder;
 mod hostile;
-mod kopano;
+mod kopano_database;
 mod life;
 mod mounts;
 mod moving;
+mod nodes;
 mod openapi;
 mod overload;
 mod protocols;
+mod refusals;
+mod small_disk;
+mod speak;
 mod streams;
 mod users;
 
