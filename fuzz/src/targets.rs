@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kvasir_api::deno::wire as deno;
 use kvasir_api::dump::{Line, MessageLine};
 use kvasir_api::v8json::{self, Form};
-use kvasir_api::{json, key_json, rest};
+use kvasir_api::{classworks, json, key_json, kopano, rest};
 use kvasir_auth::edgegrid::{header, signature};
 use kvasir_auth::jwt::Hs256;
 use kvasir_auth::token::Token;
@@ -91,6 +91,30 @@ pub const ALL: &[Target] = &[
     ] },
     Target { name: "small_texts", run: small_texts, seeds: &[
         b"AmEA", b"00060a24181e404a0005", b"default", b"20240101T00:00:00+0000",
+    ] },
+    Target { name: "classworks_target", run: classworks_target, seeds: &[
+        b"/7b1c2a58-9a4e-4c6d-8f00-0123456789ab/a%2Fb/metadata",
+        b"/example-uuid?sortBy=updatedAt&sortDir=DESC&limit=1000&skip=18446744073709551615",
+        b"/ns/_keys/?limit=&sitekey=%E7%8F%AD&password=YmJi", b"/%5fns/a%zz", b"/ns/%ff//",
+    ] },
+    Target { name: "classworks_body", run: classworks_body, seeds: &[
+        br#"{"k":{"z":1,"__proto__":[1.50,12345678901234567890]},"a":"\ud83d\ude00"}"#,
+        b"\xef\xbb\xbf[null]", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xabVJT\xb22\xac\x05\0\x88\x9e\x1c\xf8\x07\0\0\0",
+        b"\x0b\x03\x80{\"a\":1}\x03", b"x\x9c\xabVJT\xb22\xac\x05\0\x08\xa6\x02+",
+    ] },
+    Target { name: "classworks_credential", run: classworks_credential, seeds: &[
+        b"geheim", b"JUU3JThGJUFEIGdlaGVpbQ==", b"54-tIGdlaGVpbQ", b" %E7%8F%AD geheim ",
+    ] },
+    Target { name: "kopano_target", run: kopano_target, seeds: &[
+        b"recents/a%2Fb%20c?raw=1&recurse=1", b"c/..%2Fx?batch=1", b"c//x", b"%ff?raw=true&raw=1",
+    ] },
+    Target { name: "kopano_batch", run: kopano_batch, seeds: &[
+        br#"[{"key":"a/b","value":{"n":1.0},"content_type":"application/json"},{"key":"c","value":"aGVsbG8=","content_type":"text/plain"}]"#,
+        br#"[{"key":"d","value":"aGk\/"},{"key":"e","value":null,"content_type":"application/json"}]"#, b"null", b"[]",
+    ] },
+    Target { name: "oidc_token", run: oidc_token, seeds: &[
+        b"eyJhbGciOiJQUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJleHAiOjk5OTksImtjLmlzQWNjZXNzVG9rZW4iOnRydWUsImtjLmF1dGhvcml6ZWRTY29wZXMiOlsia29wYW5vL2t2cyJdLCJrYy5pZGVudGl0eSI6eyJrYy5pLmlkIjoiYSJ9LCJhdWQiOiJiIn0.c2ln",
+        b"eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJpc3MiOiJodHRwczovL2lkLmV4YW1wbGUiLCJleHAiOjk5OTksInNjb3BlIjoia29wYW5vL2t2cyIsImF1ZCI6WyJrdmFzaXIiXSwic3ViIjoiYSIsImF6cCI6ImIifQ.c2ln",
     ] },
 ];
 
@@ -337,4 +361,42 @@ pub fn small_texts(bytes: &[u8]) {
     }
     let write = kvasir_kv::AtomicWrite::new().check_absent(Key::new(bytes.to_vec()));
     let _ = write.validate(&Limits::default());
+}
+
+/// Path and query of a Classworks request, split at the first question mark.
+pub fn classworks_target(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        classworks::fuzz_target(path, query);
+    }
+}
+
+/// A body of the Classworks dialect.
+pub fn classworks_body(bytes: &[u8]) {
+    classworks::fuzz_body(bytes);
+}
+
+/// Site keys and passwords, plain or in Base64.
+pub fn classworks_credential(bytes: &[u8]) {
+    classworks::fuzz_credential(bytes);
+}
+
+/// Key and query of a Kopano request, split at the first question mark.
+pub fn kopano_target(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let (path, query) = text.split_once('?').unwrap_or((text, ""));
+        kopano::fuzz_target(path, query);
+    }
+}
+
+/// A batch of the Kopano dialect.
+pub fn kopano_batch(bytes: &[u8]) {
+    kopano::fuzz_batch(bytes);
+}
+
+/// An access token of an OpenID provider.
+pub fn oidc_token(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        kvasir_auth::oidc::fuzz_token(text);
+    }
 }

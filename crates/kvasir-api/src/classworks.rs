@@ -237,3 +237,53 @@ async fn serve(
     let info = info.expect("the site tells routes about their requests");
     handlers::serve(&classworks.app, classworks.face, &parts, &info, body).await
 }
+
+/// Takes path and query of a request apart. For fuzzing: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_target(path: &str, query: &str) {
+    let _ = path::begins_with_uuid(path);
+    let target = path::Target::parse(path, path);
+    if let Ok(path::Place::Value(key) | path::Place::Metadata(key)) = &target.place {
+        assert!((1..=KEY_BYTES_MAX).contains(&key.len()), "keys are bounded");
+        let again = format!("/ns/{}", wire::encode_component(key));
+        if path::check_written_key(key).is_ok() {
+            let again = path::Target::parse(&again, &again);
+            let same = matches!(again.place, Ok(path::Place::Value(found)) if found == *key);
+            assert!(same, "a key and its path say the same");
+        }
+    }
+    for name in ["sitekey", "password"] {
+        let _ = wire::parameter(query, name);
+    }
+    if let Ok(list) = wire::ListQuery::parse(Some(query)) {
+        assert!((1..=LIMIT_MAX).contains(&list.limit));
+        let _ = list.load_more(path, usize::MAX);
+    }
+}
+
+/// Takes a body as a value and as a batch, also through each encoding. For fuzzing: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_body(body: &[u8]) {
+    let body = bytes::Bytes::copy_from_slice(body);
+    if let Ok(value) = value::checked(body.clone()) {
+        let parsed = serde_json::from_slice::<Box<serde_json::value::RawValue>>(&value);
+        assert!(parsed.is_ok(), "what is stored is JSON");
+    }
+    let _ = value::members(body.clone());
+    for encoding in ["gzip", "deflate", "br"] {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(
+            http::header::CONTENT_ENCODING,
+            http::HeaderValue::from_static(encoding),
+        );
+        if let Ok(out) = inflate::undo(&headers, body.clone(), VALUE_BYTES_DEFAULT) {
+            assert!(out.len() <= VALUE_BYTES_DEFAULT);
+        }
+    }
+}
+
+/// Takes bytes as what `X-Site-Key` and `X-Namespace-Password` hold. For fuzzing: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_credential(shown: &[u8]) {
+    gate::fuzz(shown);
+}

@@ -169,3 +169,30 @@ impl axum::extract::FromRef<Kopano> for Ctx {
         kopano.ctx.clone()
     }
 }
+
+/// Takes path and query of a request apart. For fuzzing: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_target(path: &str, query: &str) {
+    if let Ok(key) = wire::decode(path) {
+        let _ = wire::check_prefix(&key);
+        if wire::check_key(&key).is_ok() {
+            let clean = key.split('/').all(|part| !matches!(part, "." | ".."));
+            assert!(!key.is_empty() && clean, "keys can be reached again");
+        }
+    }
+    for name in ["raw", "recurse", "batch"] {
+        let _ = wire::is_on(Some(query), name);
+    }
+}
+
+/// Takes a body as a batch: JSON with Base64 in it. For fuzzing: it must not panic.
+#[doc(hidden)]
+pub fn fuzz_batch(body: &[u8]) {
+    let body = bytes::Bytes::copy_from_slice(body);
+    if let Ok(documents) = wire::batch("c", &body) {
+        for (key, document) in documents {
+            assert!(key.starts_with("c/"));
+            let _ = wire::envelope(&key, &document);
+        }
+    }
+}

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// Longest token that is looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
+/// Headers of tokens that demand something, or bring along the key to verify them with.
+const REFUSED_HEADERS: [&str; 5] = ["crit", "jwk", "jku", "x5c", "x5u"];
+
 /// A secret that signs and verifies.
 pub struct Hs256 {
     encoding: EncodingKey,
@@ -48,16 +51,21 @@ impl Hs256 {
         Ok(jsonwebtoken::encode(&header, claims, &self.encoding)?)
     }
 
-    /// What a token says, if its signature is good and its `exp`, in seconds, is not past.
+    /// What a token says, if its signature is good, its `exp`, in seconds, is not past, and its `nbf`,
+    /// if it has one, not ahead.
     pub fn verify<T: DeserializeOwned>(&self, token: &str, now: UnixMillis) -> Option<T> {
         #[derive(Deserialize)]
         struct Head {
             alg: String,
-            crit: Option<serde_json::Value>,
+            /// Whatever else the header holds.
+            #[serde(flatten)]
+            rest: serde_json::Map<String, serde_json::Value>,
         }
         #[derive(Deserialize)]
         struct Expiry {
             exp: i64,
+            #[serde(default)]
+            nbf: i64,
         }
         if token.len() > TOKEN_BYTES_MAX {
             return None;
@@ -66,7 +74,8 @@ impl Hs256 {
         let (head, payload) = message.split_once('.')?;
         let head = BASE64URL_NOPAD.decode(head.as_bytes()).ok()?;
         let head: Head = serde_json::from_slice(&head).ok()?;
-        if head.alg != "HS256" || head.crit.is_some() {
+        let is_refused = |name: &&str| head.rest.contains_key(*name);
+        if head.alg != "HS256" || REFUSED_HEADERS.iter().any(is_refused) {
             return None;
         }
         let (message, algorithm) = (message.as_bytes(), Algorithm::HS256);
@@ -75,8 +84,8 @@ impl Hs256 {
             return None;
         }
         let payload = BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?;
-        let Expiry { exp } = serde_json::from_slice(&payload).ok()?;
-        if now.0 >= exp.saturating_mul(1000) {
+        let Expiry { exp, nbf } = serde_json::from_slice(&payload).ok()?;
+        if now.0 >= exp.saturating_mul(1000) || now.0 < nbf.saturating_mul(1000) {
             return None;
         }
         serde_json::from_slice(&payload).ok()
@@ -110,8 +119,28 @@ mod tests {
             json!({"exp": 1000}),
             json!({"sub": "a"}),
             json!({"exp": "1001"}),
+            json!({"exp": 1001, "nbf": 1001}),
+            json!({"exp": 1001, "nbf": "1"}),
         ] {
             assert_eq!(verify(&key, &key.sign(&claims).unwrap()), None, "{claims}");
+        }
+    }
+
+    #[test]
+    fn headers_that_demand_or_bring_keys_are_refused_with_a_good_signature_too() {
+        let key = Hs256::new(b"secret");
+        let claims = json!({"sub": "a", "exp": 1001});
+        let signed = |header: &Value| {
+            let message = forged(header, &claims, "");
+            let message = message.trim_end_matches('.');
+            let algorithm = Algorithm::HS256;
+            let signed = jsonwebtoken::crypto::sign(message.as_bytes(), &key.encoding, algorithm);
+            format!("{message}.{}", signed.unwrap())
+        };
+        assert!(verify(&key, &signed(&json!({"alg": "HS256"}))).is_some());
+        for name in REFUSED_HEADERS {
+            let token = signed(&json!({"alg": "HS256", name: ["exp"]}));
+            assert_eq!(verify(&key, &token), None, "{name}");
         }
     }
 

@@ -12,6 +12,7 @@ pub mod dev;
 mod keys;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kvasir_kv::{Clock, UnixMillis};
@@ -98,6 +99,8 @@ pub struct Provider {
     /// The newest keys; `None` until discovery succeeded once.
     keys: watch::Sender<Option<Arc<Keys>>>,
     verified: Cache<[u8; 32], Remembered>,
+    /// How many signatures were verified.
+    verifications: AtomicU64,
     /// When keys were last fetched because of an unknown id.
     last_refetch: Mutex<UnixMillis>,
 }
@@ -143,6 +146,7 @@ impl Provider {
             clock,
             keys: watch::Sender::new(None),
             verified: Cache::new(REMEMBERED_TOKENS_MAX),
+            verifications: AtomicU64::new(0),
             last_refetch: Mutex::new(UnixMillis(0)),
         })
     }
@@ -169,6 +173,11 @@ impl Provider {
     /// Whether keys are known.
     pub fn is_ready(&self) -> bool {
         self.keys.borrow().is_some()
+    }
+
+    /// How many signatures were verified since the start. A token that is remembered costs none.
+    pub fn verifications(&self) -> u64 {
+        self.verifications.load(Ordering::Relaxed)
     }
 
     /// Waits until keys are known.
@@ -200,6 +209,7 @@ impl Provider {
         } else {
             self.refetched(keys).await
         };
+        self.verifications.fetch_add(1, Ordering::Relaxed);
         let payload = keys.verify(token, &head)?;
         let identity = claims::judge(&payload, &head, &self.settings, self.clock.now())?;
         let identity = Arc::new(identity);
@@ -299,6 +309,28 @@ impl std::fmt::Debug for Provider {
         f.debug_struct("Provider")
             .field("issuer", &self.settings.issuer)
             .finish_non_exhaustive()
+    }
+}
+
+/// Takes a text as a bearer token, its signature aside, and its payload as claims. For fuzzing: it must
+/// not panic.
+#[doc(hidden)]
+pub fn fuzz_token(text: &str) {
+    let settings = ProviderSettings {
+        issuer: "https://id.example".to_owned(),
+        insecure: false,
+        required_scopes: vec!["kopano/kvs".to_owned()],
+        audience: Some("kvasir".to_owned()),
+    };
+    let Ok(head) = keys::TokenHead::read(text) else {
+        return;
+    };
+    let payload = text.split('.').nth(1).unwrap_or_default();
+    if let Ok(payload) = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()) {
+        let _ = claims::judge(&payload, &head, &settings, UnixMillis(0));
+    }
+    if let Ok(keys) = Keys::read(br#"{"keys":[]}"#, &["PS256".to_owned()]) {
+        assert!(keys.verify(text, &head).is_err(), "nobody guesses a key");
     }
 }
 

@@ -387,6 +387,18 @@ impl SiteKey {
     }
 }
 
+/// See [`super::fuzz_credential`].
+pub(super) fn fuzz(shown: &[u8]) {
+    let key = SiteKey::new("%E7%8F%AD geheim");
+    let means_it = |bytes: &[u8]| {
+        let bytes = bytes.trim_ascii();
+        bytes == "班 geheim".as_bytes() || bytes == b"%E7%8F%AD geheim"
+    };
+    let decoded = from_base64(shown.trim_ascii());
+    let meant = means_it(shown) || decoded.as_deref().is_some_and(means_it);
+    assert!(meant || !key.is(shown), "only the key opens");
+}
+
 /// Base64 in the standard or the URL alphabet, padded or not.
 fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     let end = text.iter().rposition(|byte| *byte != b'=')?;

@@ -10,7 +10,7 @@ use kvasir_auth::Verb;
 use kvasir_kv::{Key, Keyspace, KeyspaceName, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use super::{DATA_PATH, Inner, error};
+use super::{DATA_PATH, Inner, error, token};
 use crate::body;
 use crate::context::Caller;
 use crate::databases::Database;
@@ -117,9 +117,7 @@ async fn answer(
 
     let issued = deno.tokens.issue(&database, caller.principal()).await;
     let Some((token, expires_at)) = issued.map_err(error::from_store)? else {
-        return Err(ApiError::forbidden(format!(
-            "the token allows nothing in the database `{name}`"
-        )));
+        return Err(allows_nothing(&name));
     };
 
     let path = format!("{}/{DATA_PATH}/{name}", deno.ctx.base);
@@ -168,6 +166,10 @@ fn choose_version(body: &[u8]) -> Result<u64, ApiError> {
     })
 }
 
+fn allows_nothing(name: &KeyspaceName) -> ApiError {
+    ApiError::forbidden(format!("the token allows nothing in the database `{name}`"))
+}
+
 /// The database. The mount's own is made at its first use, others if the caller may make databases.
 pub(super) async fn find(
     deno: &Inner,
@@ -181,6 +183,11 @@ pub(super) async fn find(
     let keyspace = Keyspace::new(deno.ctx.store().clone(), name.clone());
     let is_own = name == deno.ctx.keyspace.name();
     if !is_own && !caller.may(&deno.ctx, &keyspace, Verb::Admin, &Key::default()) {
+        // Strangers do not learn which databases there are.
+        let principal = caller.principal();
+        if !token::reaches(principal, deno.ctx.dialect, name, deno.ctx.clock.now()) {
+            return Err(allows_nothing(name));
+        }
         return Err(ApiError::not_found(format!(
             "there is no database `{name}`; make it with `kvasir db create {name}`"
         )));

@@ -277,6 +277,17 @@ impl DataTokens {
     }
 }
 
+/// Whether any grant of a principal is about a database.
+pub(super) fn reaches(
+    principal: &Principal,
+    dialect: &str,
+    database: &KeyspaceName,
+    now: UnixMillis,
+) -> bool {
+    let mut grants = principal.grants().iter();
+    grants.any(|grant| covers(grant, dialect, database, now))
+}
+
 /// Whether a grant says anything about a database.
 fn covers(grant: &Grant, dialect: &str, database: &KeyspaceName, now: UnixMillis) -> bool {
     (grant.dialects.is_empty() || grant.dialects.iter().any(|name| name == dialect))

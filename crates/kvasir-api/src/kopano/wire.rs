@@ -351,10 +351,17 @@ pub(super) fn raw(document: Document) -> Response {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, content_type);
-    let nosniff = HeaderValue::from_static("nosniff");
-    response
-        .headers_mut()
-        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    // The type is whatever somebody stored, a page too. Opened in a browser it runs nothing.
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; sandbox",
+        ),
+    ] {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
     response
 }
 

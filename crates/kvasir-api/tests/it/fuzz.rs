@@ -56,4 +56,10 @@ short_forms!(
     edgegrid_canonical,
     tokens,
     small_texts,
+    classworks_target,
+    classworks_body,
+    classworks_credential,
+    kopano_target,
+    kopano_batch,
+    oidc_token,
 );

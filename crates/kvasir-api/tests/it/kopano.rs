@@ -19,6 +19,7 @@ struct Setup {
     world: World,
     app: App,
     issuer: Issuer,
+    provider: Arc<kvasir_auth::oidc::Provider>,
     token: String,
 }
 
@@ -46,6 +47,7 @@ impl Setup {
             world,
             app,
             issuer,
+            provider,
             token: String::new(),
         };
         setup.token = setup.token_of("alice", "app");
@@ -809,11 +811,13 @@ async fn an_algorithm_that_the_provider_does_not_list_is_denied() {
     };
     let kopano = Arc::new(Kopano::new(world.ctx("kopano", BASE, "kopano"), settings).unwrap());
     tokio::spawn(Arc::clone(&kopano).background());
-    kopano.provider().unwrap().ready().await;
+    let provider = Arc::clone(kopano.provider().unwrap());
+    provider.ready().await;
     let setup = Setup {
         app: world.app(vec![kopano]),
         world,
         issuer,
+        provider,
         token: String::new(),
     };
     let token = setup
@@ -1177,4 +1181,62 @@ async fn readers_never_see_half_a_batch() {
     for writer in writers {
         writer.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_signature_of_one_token_is_verified_once_while_it_is_valid() {
+    let setup = Setup::new().await;
+    let count = || setup.provider.verifications();
+    for _ in 0..50 {
+        setup.put_json("c/x", "1").await;
+        assert_eq!(setup.get("c/x").await.status, 200);
+    }
+    assert_eq!(count(), 1);
+
+    // Other bytes are another token, even for the same user.
+    let other = setup.token_of("alice", "app");
+    for _ in 0..5 {
+        let answer = setup.as_user(&other, "GET", "c/x", &[], "").await;
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(count(), 2);
+
+    // Bad ones are not remembered as good, and an expired one costs nothing.
+    let forged = format!("{}x", setup.token);
+    for _ in 0..3 {
+        let answer = setup.as_user(&forged, "GET", "c/x", &[], "").await;
+        assert_eq!(answer.status, 403);
+    }
+    assert_eq!(count(), 5);
+    setup.world.clock.advance_ms(3_700_000);
+    assert_eq!(setup.get("c/x").await.status, 403);
+    assert_eq!(count(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_who_create_one_document_exactly_one_does() {
+    let setup = Arc::new(Setup::new().await);
+    for round in 0..10 {
+        let key = format!("c/{round}");
+        let writers = (0..16).map(|writer| {
+            let (setup, key) = (Arc::clone(&setup), key.clone());
+            tokio::spawn(async move {
+                let headers = [("content-type", "application/json"), ("if-none-match", "*")];
+                let answer = setup.send("PUT", &key, &headers, writer.to_string()).await;
+                (answer.status.as_u16(), writer)
+            })
+        });
+        let mut winners = Vec::new();
+        for writer in futures_util::future::join_all(writers).await {
+            match writer.unwrap() {
+                (200, writer) => winners.push(writer),
+                (status, _) => assert_eq!(status, 412),
+            }
+        }
+        let [winner] = winners[..] else {
+            panic!("{winners:?} have won");
+        };
+        assert_eq!(setup.get(&key).await.json()["value"], json!(winner));
+    }
+    assert_eq!(setup.keys("c").await.len(), 10);
 }

@@ -17,3 +17,4 @@ mod admin_users;
 mod kit;
 mod openapi;
 mod rest;
+mod security;

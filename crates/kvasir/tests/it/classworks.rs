@@ -200,3 +200,130 @@ async fn namespaces_and_the_page_are_managed_by_the_command_with_and_without_a_s
     assert_eq!(code, 0, "{err}");
     assert!(out.contains(NS), "{out}");
 }
+
+/// Lines 107 and 108.
+#[tokio::test]
+async fn the_connection_stays_open_after_errors_and_names_no_program() {
+    let server = options().start().await;
+    let mut connection = RawConnection::open(server.addr()).await;
+    for (method, path, status) in [
+        ("GET", format!("/{NS}/none"), 404),
+        ("POST", format!("/{NS}/k"), 400),
+        ("PATCH", format!("/{NS}/k"), 405),
+        ("GET", format!("/{NS}?limit=0"), 400),
+        (
+            "GET",
+            "/00000000-0000-4000-8000-000000000000/info".to_owned(),
+            403,
+        ),
+        ("GET", format!("/{NS}"), 200),
+    ] {
+        connection
+            .send(format!(
+                "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
+            ))
+            .await;
+        let answer = connection.response().await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(answer.header("x-powered-by"), None);
+        assert_eq!(answer.header("server"), None);
+        assert_ne!(answer.header("connection"), Some("close"));
+    }
+}
+
+/// Lines 117, 122 and 123.
+#[tokio::test]
+async fn acknowledged_writes_survive_kill_9_and_a_signal_lets_requests_finish() {
+    let mut server = options().start().await;
+    let batch = r#"{"a":{"z":1,"y":2},"b":[1.50,12345678901234567890]}"#;
+    let import = http_client()
+        .post(server.url(&format!("/{NS}/_batchimport")))
+        .body(batch)
+        .send()
+        .await
+        .unwrap();
+    server.kill().await;
+    assert_eq!(import.status(), 200);
+    server.restart().await;
+    let get = async |server: &TestServer, key: &str| {
+        let answer = http_client()
+            .get(server.url(&format!("/{NS}/{key}")))
+            .send();
+        answer.await.unwrap().text().await.unwrap()
+    };
+    assert_eq!(get(&server, "a").await, r#"{"z":1,"y":2}"#);
+    assert_eq!(get(&server, "b").await, "[1.50,12345678901234567890]");
+
+    let mut busy = RawConnection::open(server.addr()).await;
+    busy.send(format!(
+        "POST /{NS}/late HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\n\r\n"
+    ))
+    .await;
+    let url = server.url("/metrics");
+    kvasir_testkit::eventually(
+        kvasir_testkit::DEADLINE,
+        "the request is in progress",
+        || {
+            let url = url.clone();
+            async move {
+                let text = http_client()
+                    .get(url)
+                    .send()
+                    .await
+                    .unwrap()
+                    .text()
+                    .await
+                    .unwrap();
+                text.contains("kvasir_http_requests_in_progress 2")
+                    .then_some(())
+            }
+        },
+    )
+    .await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    busy.send("[1]").await;
+    assert_eq!(busy.response().await.status, 200);
+    let status = server.wait(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(0));
+    server.restart().await;
+    assert_eq!(get(&server, "late").await, "[1]");
+}
+
+/// Line 113: who is counted is who is really asking, as the operator's proxies say and nobody else.
+#[tokio::test]
+async fn limits_count_the_client_that_a_trusted_proxy_names() {
+    let limited = || {
+        options()
+            .set("classworks.rate_limit", "on")
+            .set("classworks.writes_per_minute", "1")
+    };
+    let post = async |server: &TestServer, forwarded: &str| {
+        let answer = http_client()
+            .post(server.url(&format!("/{NS}/k")))
+            .header("x-forwarded-for", forwarded)
+            .body("1")
+            .send()
+            .await
+            .unwrap();
+        answer.status().as_u16()
+    };
+    let behind = limited()
+        .set("server.trusted_proxies", "127.0.0.1")
+        .start()
+        .await;
+    for (forwarded, status) in [
+        ("1.1.1.1", 200),
+        ("2.2.2.2", 200),
+        ("1.1.1.1", 429),
+        // What stands left of the proxy's own word was written by the client.
+        ("3.3.3.3, 1.1.1.1", 429),
+        ("3.3.3.3", 200),
+    ] {
+        assert_eq!(post(&behind, forwarded).await, status, "{forwarded}");
+    }
+    let alone = limited().start().await;
+    for (forwarded, status) in [("1.1.1.1", 200), ("2.2.2.2", 429)] {
+        assert_eq!(post(&alone, forwarded).await, status, "{forwarded}");
+    }
+}

@@ -54,7 +54,7 @@ const KOPANO_ROWS: &str = "
     (14, 'c', 'c//x', 'v', 'text/plain', 'bob', '', 'user', 'some/scope'),
     (15, 'c', 'c/x', 'v', 'text/plain', 'bob', '', 'other', '')";
 
-fn kopano_file(folder: &Path) -> PathBuf {
+pub(crate) fn kopano_file(folder: &Path) -> PathBuf {
     let path = folder.join("kvs.db");
     let connection = Connection::open(&path).unwrap();
     connection.execute_batch(KOPANO_SQLITE).unwrap();

@@ -31,6 +31,10 @@ impl Default for SiteInfo {
     }
 }
 
+/// What the page may do: show itself, with its own styles.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'";
+
 /// `GET /`: title and text of the site, as text. Read on every request, so changes show at once.
 #[utoipa::path(
     get, path = "/classworks/", tag = "classworks",
@@ -51,8 +55,15 @@ pub(super) async fn page(call: &Call<'_>) -> Result<Response, ApiError> {
     headers.insert(header::CONTENT_TYPE, html);
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
+        HeaderValue::from_static(PAGE_POLICY),
     );
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     Ok(response)
 }
 

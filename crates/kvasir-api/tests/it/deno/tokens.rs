@@ -114,7 +114,8 @@ async fn with_tokens_configured_others_are_refused() {
 
     let body = r#"{"supportedVersions":[3]}"#;
     assert_eq!(exchange(&app, "/", "other", body).await.status, 401);
-    assert_eq!(exchange(&app, "/db/other", &token, body).await.status, 404);
+    // As for a database that there is: strangers do not learn which there are.
+    assert_eq!(exchange(&app, "/db/other", &token, body).await.status, 403);
     let client = Client::open(&app, "/", &token).await;
     client.apply(vec![put(&key(&["a"]), "1")]).await;
 
