@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read, Write};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder, Response};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -51,15 +51,62 @@ impl Get {
                 let request = client
                     .request(Method::GET, &path)
                     .header("accept", "application/octet-stream, application/json;q=0.9");
-                let body = client.send(request).await?.bytes().await;
+                let body = self.found(&client, request).await?.bytes().await;
                 return printer.bytes(&body.map_err(|error| client.unreachable(error))?);
             }
             let request = client.request(Method::GET, &format!("{path}?meta=true"));
-            let body = client.send(request).await?.text().await;
+            let body = self.found(&client, request).await?.text().await;
             let body = body.map_err(|error| client.unreachable(error))?;
             let entry: Entry<'_> = parse(&body)?;
             printer.one(&body, || entry.value().to_owned())
         })
+    }
+}
+
+/// Keys beside a missing one that are looked at for a suggestion.
+const NEIGHBOURS: usize = 200;
+
+/// How alike two keys have to be for one to be suggested, from 0 to 1.
+const LIKENESS_MIN: f64 = 0.9;
+
+impl Get {
+    /// The answer for a key that is there. Of one that is not, the failure names what was probably
+    /// meant.
+    async fn found(&self, client: &Client, request: RequestBuilder) -> Result<Response, Failure> {
+        let failure = match client.send(request).await {
+            Err(failure) if failure.exit == Exit::NotFound => failure,
+            other => return other,
+        };
+        // Without a suggestion, or the right to look for one, the failure is as it was.
+        match self.similar(client).await {
+            Ok(Some(key)) => Err(Failure::new(
+                failure.exit,
+                format!("{failure}; did you mean {key}?"),
+            )),
+            Ok(None) | Err(_) => Err(failure),
+        }
+    }
+
+    /// The most similar of the keys beside this one.
+    async fn similar(&self, client: &Client) -> Result<Option<String>, Failure> {
+        let beside = match self.key.rsplit_once('.') {
+            Some((parent, _)) => kv_path(parent),
+            None => "/kv".to_owned(),
+        };
+        let path = format!("{beside}?list=true&values=false&limit={NEIGHBOURS}");
+        let request = client
+            .request(Method::GET, &path)
+            .header("accept", "application/x-ndjson");
+        let mut lines = client.lines(client.send(request).await?);
+        let mut best = (LIKENESS_MIN, None);
+        while let Some(line) = lines.next().await {
+            let key = parse::<Entry<'_>>(&line?)?.shown_key();
+            let likeness = strsim::jaro_winkler(&key, &self.key);
+            if likeness >= best.0 {
+                best = (likeness, Some(key));
+            }
+        }
+        Ok(best.1)
     }
 }
 
