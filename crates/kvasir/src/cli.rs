@@ -26,6 +26,7 @@ mod progress;
 mod restore;
 mod serve;
 pub(crate) mod settings;
+mod slowlog;
 mod store;
 mod token;
 mod ui;
@@ -78,6 +79,7 @@ enum Verb {
     Copy(copy::Copy),
     Import(import::Import),
     Ui(ui::Ui),
+    Slowlog(slowlog::Slowlog),
 }
 
 /// Runs the command with these arguments, the first of which is its own name.
@@ -141,6 +143,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Copy(copy)) => copy.run(),
         Some(Verb::Import(import)) => import.run(),
         Some(Verb::Ui(ui)) => ui.run(),
+        Some(Verb::Slowlog(slowlog)) => slowlog.run(),
     }
 }
 

@@ -34,14 +34,14 @@ pub struct Certificates(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    source: Source,
+    source: RwLock<Source>,
     shown: RwLock<Arc<CertifiedKey>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Files { certificate: PathBuf, key: PathBuf },
-    Local(Box<Authority>),
+    Local(Arc<Authority>),
 }
 
 /// What tells that a file changed.
@@ -64,14 +64,30 @@ impl Certificates {
                 let folder = config.server.data.join("tls");
                 let authority = Authority::open(&folder, &config.tls.names, clock.now())?;
                 let shown = authority.certify(clock.now())?;
-                (Source::Local(Box::new(authority)), shown)
+                (Source::Local(Arc::new(authority)), shown)
             }
             _ => anyhow::bail!("tls.certificate and tls.key are given both or not at all"),
         };
         Ok(Certificates(Arc::new(Inner {
-            source,
+            source: RwLock::new(source),
             shown: RwLock::new(Arc::new(shown)),
         })))
+    }
+
+    /// Shows another certificate from now on: that of other files, or of these files as they are
+    /// now.
+    pub fn replace(&self, other: &Certificates) {
+        let (source, shown) = (other.source(), other.shown());
+        *self.0.source.write().expect("no panic while held") = source;
+        *self.0.shown.write().expect("no panic while held") = shown;
+    }
+
+    fn source(&self) -> Source {
+        self.0.source.read().expect("no panic while held").clone()
+    }
+
+    fn shown(&self) -> Arc<CertifiedKey> {
+        self.0.shown.read().expect("no panic while held").clone()
     }
 
     /// What listeners accept TLS with: versions 1.3 and 1.2.
@@ -91,7 +107,7 @@ impl Certificates {
 
     /// The file with the certificate of the local authority, if it is in use.
     pub fn authority_file(&self) -> Option<PathBuf> {
-        match &self.0.source {
+        match &self.source() {
             Source::Files { .. } => None,
             Source::Local(authority) => Some(authority.certificate_file()),
         }
@@ -105,7 +121,7 @@ impl Certificates {
             clock
                 .sleep_until(UnixMillis(clock.now().0 + LOOK_EVERY_MS))
                 .await;
-            let renewed = match &self.0.source {
+            let renewed = match &self.source() {
                 Source::Files { certificate, key } => {
                     let look = self.look();
                     if look == seen {
@@ -137,7 +153,7 @@ impl Certificates {
             let metadata = std::fs::metadata(path).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
         };
-        match &self.0.source {
+        match &self.source() {
             Source::Files { certificate, key } => [look(certificate), look(key)],
             Source::Local(_) => [None, None],
         }
@@ -146,7 +162,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.shown.read().expect("no panic while held").clone())
+        Some(self.shown())
     }
 }
 

@@ -30,6 +30,8 @@ mod small_disk;
 mod speak;
 mod streams;
 mod users;
+mod reload;
+mod telemetry;
 
 use kvasir_testkit::{ServerOptions, TestServer};
 
