@@ -25,8 +25,6 @@ pub mod watch;
 
 use std::sync::Arc;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::response::{IntoResponse, Response};

@@ -69,6 +69,14 @@ impl Store for Timed {
         })
     }
 
+    fn scan_snapshot(&self, range: KeyRange, reverse: bool) -> PageStream {
+        spent::scanned();
+        Box::pin(TimedPages {
+            pages: self.0.scan_snapshot(range, reverse),
+            began: None,
+        })
+    }
+
     async fn commit(&self, write: AtomicWrite) -> Result<Outcome> {
         spent::wrote();
         let (began, before) = (monotonic(), spent::of_commits());
