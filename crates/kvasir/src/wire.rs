@@ -187,6 +187,14 @@ impl Server {
     }
 }
 
+/// Who may ask without a token, and how often anybody may.
+fn access_settings(config: &Config) -> AccessSettings {
+    AccessSettings {
+        rates: config.limits.rates.clone(),
+        ..config.auth.clone()
+    }
+}
+
 /// Creates the data folder, which other users of the machine have no business in.
 fn create_private(folder: &Path) -> anyhow::Result<()> {
     std::fs::DirBuilder::new()
@@ -310,11 +318,7 @@ impl Shared {
             exit: Exit::Usage,
             error,
         })?;
-        let settings = AccessSettings {
-            rates: config.limits.rates.clone(),
-            ..config.auth.clone()
-        };
-        let access = Access::new(system, clock.clone(), settings);
+        let access = Access::new(system, clock.clone(), access_settings(config));
         Ok(Shared {
             store,
             metrics,

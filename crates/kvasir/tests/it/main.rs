@@ -15,6 +15,7 @@ mod databases;
 mod deno_crash;
 mod edgekv;
 mod folder;
+mod guide;
 mod hostile;
 mod kopano;
 mod kopano_database;
@@ -32,6 +33,7 @@ mod streams;
 mod users;
 mod reload;
 mod telemetry;
+mod verbs;
 
 use kvasir_testkit::{ServerOptions, TestServer};
 

