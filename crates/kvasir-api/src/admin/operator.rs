@@ -61,6 +61,19 @@ pub struct SettingRow {
     pub live: bool,
 }
 
+/// Every setting in force.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SettingRows {
+    settings: Vec<SettingRow>,
+}
+
+/// Slow requests, the newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SlowRows {
+    #[schema(value_type = Vec<serde_json::Value>)]
+    requests: Vec<serde_json::Value>,
+}
+
 /// What a reload did, by paths of settings.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct Reloaded {
@@ -105,13 +118,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Running {
 /// `GET /_/api/v1/settings`: every setting with its value in force and where it came from.
 #[utoipa::path(
     get, path = "/_/api/v1/settings", tag = "admin",
-    responses((status = 200, description = "the settings", body = Vec<SettingRow>))
+    responses((status = 200, description = "the settings", body = SettingRows))
 )]
 pub(super) async fn settings(
     _administrator: Administrator,
     Running(operator): Running,
 ) -> Result<Response, ApiError> {
-    Ok(ok(serde_json::json!({"settings": operator.settings()})))
+    Ok(ok(SettingRows {
+        settings: operator.settings(),
+    }))
 }
 
 /// `POST /_/api/v1/config/reload`: reads all sources of settings again. 400 says what is wrong with
@@ -146,7 +161,7 @@ pub(super) struct Latest {
 #[utoipa::path(
     get, path = "/_/api/v1/slow", tag = "admin",
     params(("limit" = Option<usize>, Query, description = "most rows, 1000 at most")),
-    responses((status = 200, description = "`{\"requests\": [...]}`, times in milliseconds"))
+    responses((status = 200, description = "the requests, times in milliseconds", body = SlowRows))
 )]
 pub(super) async fn slow(
     _administrator: Administrator,
@@ -155,13 +170,13 @@ pub(super) async fn slow(
 ) -> Result<Response, ApiError> {
     let Query(latest) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let requests = operator.slow(latest.limit.unwrap_or(SLOW_MAX).min(SLOW_MAX));
-    Ok(ok(serde_json::json!({"requests": requests})))
+    Ok(ok(SlowRows { requests }))
 }
 
 /// `GET /_/api/v1/figures`: all figures in Prometheus' text form.
 #[utoipa::path(
     get, path = "/_/api/v1/figures", tag = "admin",
-    responses((status = 200, description = "the figures", content_type = "text/plain"))
+    responses((status = 200, description = "the figures", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn figures(
     _administrator: Administrator,

@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
-use axum::body::Body;
-use axum::extract::MatchedPath;
-use http::Response;
+use http::StatusCode;
 use kvasir_api::RequestInfo;
 use kvasir_api::mount::RouteName;
 use prometheus_client::collector::Collector;
