@@ -293,7 +293,9 @@ impl Access {
     fn count_token(&self, id: TokenId, approach: Approach) -> Result<(), Denied> {
         let rules = self.rules();
         match &rules.by_token {
-            Some(_) if approach == Approach::Loopback && !rules.settings.rates.on_loopback => Ok(()),
+            Some(_) if approach == Approach::Loopback && !rules.settings.rates.on_loopback => {
+                Ok(())
+            }
             Some(rates) => TooSoon::unless_allowed(&rates.take(&id)).map_err(Denied::TooSoon),
             None => Ok(()),
         }

@@ -31,9 +31,9 @@ use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
 use crate::telemetry::logs::LogSettings;
-use backup::BackupSettings;
 use crate::telemetry::slow::SlowLogSettings;
 use crate::telemetry::traces::TracingSettings;
+use backup::BackupSettings;
 use kopano_db::KopanoDbSettings;
 use limits::LimitSettings;
 use mounts::MountSettings;

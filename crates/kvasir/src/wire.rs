@@ -478,7 +478,10 @@ impl Shared {
         certificates: Option<Certificates>,
         live: &Live,
     ) -> anyhow::Result<Listeners> {
-        let tls = certificates.as_ref().map(Certificates::acceptor).transpose()?;
+        let tls = certificates
+            .as_ref()
+            .map(Certificates::acceptor)
+            .transpose()?;
         let mut limits = config.limits.listeners();
         limits.connections.total = handles::connections(limits.connections.total);
         let mut listeners = Listeners::new(limits);

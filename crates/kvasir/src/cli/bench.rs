@@ -57,15 +57,27 @@ impl Bench {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
             let client = Arc::new(self.target.client()?);
-            let health = client.send(client.request(Method::GET, "/_/api/v1/health")).await?;
-            let health = health.bytes().await.map_err(|error| client.unreachable(error))?;
+            let health = client
+                .send(client.request(Method::GET, "/_/api/v1/health"))
+                .await?;
+            let health = health
+                .bytes()
+                .await
+                .map_err(|error| client.unreachable(error))?;
             let health: Json = serde_json::from_slice(&health)?;
             let durability = match health["store"]["durable"].as_bool() {
                 Some(true) => "strict: every answer after its sync",
                 _ => "none: the store is not durable",
             };
             let mut printer = Printer::new(&self.form);
-            printer.begin(&["work", "per second", "p50 ms", "p99 ms", "durability", "group"])?;
+            printer.begin(&[
+                "work",
+                "per second",
+                "p50 ms",
+                "p99 ms",
+                "durability",
+                "group",
+            ])?;
             let looks = u64::try_from(self.time.as_millis() * 2).unwrap_or(u64::MAX);
             let mut progress = Progress::begin(self.progress, "ms", 0, looks);
             for (done, work) in [(1, Work::Write), (2, Work::Read)] {
@@ -137,7 +149,10 @@ impl Bench {
                     let began = Instant::now();
                     match client.send(request).await {
                         Ok(answer) => {
-                            answer.bytes().await.map_err(|error| client.unreachable(error))?;
+                            answer
+                                .bytes()
+                                .await
+                                .map_err(|error| client.unreachable(error))?;
                         }
                         // Fewer keys were written than are read in this time.
                         Err(failure) if failure.exit == crate::exit::Exit::NotFound => {}

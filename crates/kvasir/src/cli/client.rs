@@ -66,7 +66,11 @@ impl Target {
         let (base, own) = match self.place()? {
             Place::Address(server) => (server.trim_end_matches('/').to_owned(), None),
             Place::Context(named) => {
-                let own = if token.is_none() { named.token()? } else { None };
+                let own = if token.is_none() {
+                    named.token()?
+                } else {
+                    None
+                };
                 (named.server, own)
             }
             Place::Folder(folder) => match ServerFile::read(&folder)? {
@@ -88,7 +92,11 @@ impl Target {
         reason = "the command's own variables, which are no settings"
     )]
     pub(crate) fn place(&self) -> Result<Place, Failure> {
-        let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+        let variable = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|value: &String| !value.is_empty())
+        };
         let of_context = |name: &str| -> Result<Place, Failure> {
             let known = Known::read()?.ok_or_else(|| {
                 Failure::usage("contexts need a place: set HOME or XDG_CONFIG_HOME")

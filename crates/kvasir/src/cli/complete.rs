@@ -172,12 +172,15 @@ impl Man {
         match &self.out {
             None => {
                 let mut page = Vec::new();
-                clap_mangen::Man::new(command).render(&mut page).context("cannot write the page")?;
+                clap_mangen::Man::new(command)
+                    .render(&mut page)
+                    .context("cannot write the page")?;
                 Printer::new(&Form::default()).bytes(&page)
             }
             Some(folder) => {
                 let shown = folder.display();
-                std::fs::create_dir_all(folder).with_context(|| format!("cannot create {shown}"))?;
+                std::fs::create_dir_all(folder)
+                    .with_context(|| format!("cannot create {shown}"))?;
                 clap_mangen::generate_to(command, folder)
                     .with_context(|| format!("cannot write into {shown}"))?;
                 Ok(())
@@ -213,7 +216,10 @@ impl Complete {
         let path = match parent {
             None => format!("/kv?list=true&values=false&limit={KEYS_MAX}"),
             Some(parent) => {
-                format!("{}?list=true&values=false&limit={KEYS_MAX}", kv_path(parent))
+                format!(
+                    "{}?list=true&values=false&limit={KEYS_MAX}",
+                    kv_path(parent)
+                )
             }
         };
         let request = client
@@ -228,9 +234,14 @@ impl Complete {
             let Some(next) = parts.get(depth) else {
                 continue;
             };
-            let lead = parent.map(|parent| format!("{parent}.")).unwrap_or_default();
+            let lead = parent
+                .map(|parent| format!("{parent}."))
+                .unwrap_or_default();
             let end = if parts.len() > depth + 1 { "." } else { "" };
-            let word = format!("{lead}{}{end}", next.replace('\\', "\\\\").replace('.', "\\."));
+            let word = format!(
+                "{lead}{}{end}",
+                next.replace('\\', "\\\\").replace('.', "\\.")
+            );
             if words.last() != Some(&word) && !words.contains(&word) {
                 words.push(word);
             }

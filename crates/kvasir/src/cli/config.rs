@@ -182,7 +182,9 @@ impl Reload {
             let answer = answer?;
             let paths = |name: &str| -> Vec<String> {
                 let paths = answer[name].as_array().into_iter().flatten();
-                paths.filter_map(|path| Some(path.as_str()?.to_owned())).collect()
+                paths
+                    .filter_map(|path| Some(path.as_str()?.to_owned()))
+                    .collect()
             };
             let (applied, waiting) = (paths("applied"), paths("waiting"));
             Printer::new(&self.form).one(&answer, || {

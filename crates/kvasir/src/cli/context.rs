@@ -180,9 +180,8 @@ impl Known {
         let folder = folder.join("kvasir");
         let file = folder.join("contexts.json");
         let stored = match fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| {
-                format!("{} is damaged; mend or remove it", file.display())
-            })?,
+            Ok(text) => serde_json::from_slice(&text)
+                .with_context(|| format!("{} is damaged; mend or remove it", file.display()))?,
             Err(error) if error.kind() == ErrorKind::NotFound => Stored::default(),
             Err(error) => {
                 return Err(anyhow::Error::new(error)
@@ -194,9 +193,8 @@ impl Known {
     }
 
     fn require() -> Result<Known, Failure> {
-        Known::read()?.ok_or_else(|| {
-            Failure::usage("contexts need a place: set HOME or XDG_CONFIG_HOME")
-        })
+        Known::read()?
+            .ok_or_else(|| Failure::usage("contexts need a place: set HOME or XDG_CONFIG_HOME"))
     }
 
     /// The context of a name.
@@ -211,7 +209,10 @@ impl Known {
                 [] => "there are none yet; `kvasir context add` makes one".to_owned(),
                 names => format!("there are {}", names.join(", ")),
             };
-            Failure::new(Exit::NotFound, format!("no context is called {name}; {known}"))
+            Failure::new(
+                Exit::NotFound,
+                format!("no context is called {name}; {known}"),
+            )
         })
     }
 
@@ -239,7 +240,10 @@ impl Known {
 fn write_private(folder: &Path, file: &Path, content: &[u8]) -> anyhow::Result<()> {
     let write = || {
         for folder in [Some(folder), file.parent()].into_iter().flatten() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
         }
         let aside = file.with_extension("new");
         match fs::remove_file(&aside) {
@@ -247,7 +251,11 @@ fn write_private(folder: &Path, file: &Path, content: &[u8]) -> anyhow::Result<(
             _ => {}
         }
         let mut options = fs::OpenOptions::new();
-        let mut new = options.write(true).create_new(true).mode(0o600).open(&aside)?;
+        let mut new = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&aside)?;
         new.write_all(content)?;
         fs::rename(&aside, file)
     };
@@ -279,7 +287,9 @@ impl Contexts {
 impl Add {
     fn run(self) -> Result<(), Failure> {
         checked_name(&self.name)?;
-        let is_url = ["http://", "https://"].iter().any(|scheme| self.server.starts_with(scheme));
+        let is_url = ["http://", "https://"]
+            .iter()
+            .any(|scheme| self.server.starts_with(scheme));
         if !is_url {
             return Err(Failure::usage(format!(
                 "{} is no address such as http://127.0.0.1:8000",
@@ -290,7 +300,9 @@ impl Add {
         if !known.stored.contexts.contains_key(&self.name)
             && known.stored.contexts.len() >= CONTEXTS_MAX
         {
-            return Err(Failure::usage(format!("there are {CONTEXTS_MAX} contexts already")));
+            return Err(Failure::usage(format!(
+                "there are {CONTEXTS_MAX} contexts already"
+            )));
         }
         let credential = match &self.token_file {
             None => None,
@@ -324,7 +336,9 @@ fn read_token(file: &Path) -> Result<String, Failure> {
             // Whoever types it wants to know that somebody waits.
             let _ = write!(std::io::stderr(), "Token: ");
         }
-        std::io::stdin().take(TOKEN_BYTES_MAX).read_to_string(&mut text)
+        std::io::stdin()
+            .take(TOKEN_BYTES_MAX)
+            .read_to_string(&mut text)
     } else {
         fs::File::open(file).and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text))
     };
@@ -361,7 +375,12 @@ impl Ls {
                 "selected": selected,
             });
             let yes = |is| if is { "yes" } else { "" }.to_owned();
-            let cells = [name.clone(), named.server.clone(), yes(has_credential), yes(selected)];
+            let cells = [
+                name.clone(),
+                named.server.clone(),
+                yes(has_credential),
+                yes(selected),
+            ];
             printer.row(&json, &cells)?;
         }
         printer.end()
@@ -374,17 +393,28 @@ impl Test {
         let named = match &self.name {
             Some(name) => known.named(name)?,
             None => known.selected().ok_or_else(|| {
-                Failure::new(Exit::NotFound, "no context is selected; `kvasir context use` does")
+                Failure::new(
+                    Exit::NotFound,
+                    "no context is selected; `kvasir context use` does",
+                )
             })?,
         };
         let client = named.client()?;
         block_on(async {
             client.send(client.request(Method::GET, "/readyz")).await?;
-            let who = client.send(client.request(Method::GET, "/_/api/v1/whoami")).await?;
-            let who = who.bytes().await.map_err(|error| client.unreachable(error))?;
+            let who = client
+                .send(client.request(Method::GET, "/_/api/v1/whoami"))
+                .await?;
+            let who = who
+                .bytes()
+                .await
+                .map_err(|error| client.unreachable(error))?;
             let who: serde_json::Value =
                 serde_json::from_slice(&who).context("the server's answer is not JSON")?;
-            let id = who["principal"].as_str().or(who["id"].as_str()).unwrap_or("somebody");
+            let id = who["principal"]
+                .as_str()
+                .or(who["id"].as_str())
+                .unwrap_or("somebody");
             let answer = json!({"server": client.base(), "ready": true, "whoami": who});
             Printer::new(&self.form).one(&answer, || {
                 format!("{} is ready and knows you as {id}", client.base())
@@ -446,6 +476,10 @@ impl Named {
 pub(super) fn history_file() -> Option<PathBuf> {
     let known = Known::read().ok()??;
     let folder = &known.folder;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .ok()?;
     Some(folder.join("history"))
 }

@@ -324,7 +324,11 @@ impl Rm {
             false => "Go on? [y/N] ".to_owned(),
         };
         let mut terminal = std::io::stderr();
-        let asked = write!(terminal, "Removes {what}, such as {}. {question}", sample.join(", "));
+        let asked = write!(
+            terminal,
+            "Removes {what}, such as {}. {question}",
+            sample.join(", ")
+        );
         let mut answer = String::new();
         asked
             .and_then(|()| terminal.flush())

@@ -89,7 +89,11 @@ impl Figures {
             self.sum(&name) - before.sum(&name)
         };
         let count = part("count");
-        if count > 0.0 { part("sum") / count } else { 0.0 }
+        if count > 0.0 {
+            part("sum") / count
+        } else {
+            0.0
+        }
     }
 }
 
@@ -118,8 +122,15 @@ impl Stats {
 impl Top {
     pub(super) fn run(self) -> Result<(), Failure> {
         const COLUMNS: [&str; 9] = [
-            "requests/s", "errors/s", "commits/s", "group", "sync ms", "queue", "connections",
-            "cpu %", "memory MiB",
+            "requests/s",
+            "errors/s",
+            "commits/s",
+            "group",
+            "sync ms",
+            "queue",
+            "connections",
+            "cpu %",
+            "memory MiB",
         ];
         block_on(async {
             let client = self.target.client()?;

@@ -96,7 +96,9 @@ fn split(line: &str) -> Result<Vec<String>, Failure> {
                 word.get_or_insert_default();
             }
             (None | Some('"'), '\\') => {
-                let next = chars.next().ok_or_else(|| Failure::usage("nothing follows the \\"))?;
+                let next = chars
+                    .next()
+                    .ok_or_else(|| Failure::usage("nothing follows the \\"))?;
                 word.get_or_insert_default().push(next);
             }
             (None, char) if char.is_whitespace() => words.extend(word.take()),

@@ -67,7 +67,9 @@ impl Slowlog {
 fn cell(row: &Json, member: &str) -> String {
     match (&row[member], member) {
         (Json::Number(at), "atMs") => {
-            let at = at.as_i64().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+            let at = at
+                .as_i64()
+                .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
             at.map_or_else(String::new, |at| at.to_string())
         }
         (Json::String(text), _) => text.clone(),

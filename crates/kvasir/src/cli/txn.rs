@@ -89,16 +89,26 @@ fn assigned<'a>(flag: &str, text: &'a str) -> Result<(Vec<String>, &'a str), Fai
 
 impl Txn {
     fn body(&self) -> Result<String, Failure> {
-        let has_flags = [&self.check, &self.absent, &self.set, &self.sum, &self.delete]
-            .into_iter()
-            .any(|flags| !flags.is_empty());
+        let has_flags = [
+            &self.check,
+            &self.absent,
+            &self.set,
+            &self.sum,
+            &self.delete,
+        ]
+        .into_iter()
+        .any(|flags| !flags.is_empty());
         match (&self.file, has_flags) {
             (Some(_), true) => Err(Failure::usage("give a file or flags, not both")),
-            (None, false) => Err(Failure::usage("say what to change: a file, --set, --sum, --delete")),
+            (None, false) => Err(Failure::usage(
+                "say what to change: a file, --set, --sum, --delete",
+            )),
             (Some(file), false) => {
                 let mut text = String::new();
                 let read = match file.as_str() {
-                    "-" => std::io::stdin().take(TEXT_BYTES_MAX).read_to_string(&mut text),
+                    "-" => std::io::stdin()
+                        .take(TEXT_BYTES_MAX)
+                        .read_to_string(&mut text),
                     file => std::fs::File::open(file)
                         .and_then(|file| file.take(TEXT_BYTES_MAX).read_to_string(&mut text)),
                 };

@@ -170,7 +170,10 @@ impl Watch {
         let part = |text: String| json!({"type": "string", "value": text});
         let parts: Json = split_path(&self.key).into_iter().map(part).collect();
         let parts = parts.to_string();
-        let mut path = format!("/_/api/v1/watch?keyspace=default&prefix={}", segment(&parts));
+        let mut path = format!(
+            "/_/api/v1/watch?keyspace=default&prefix={}",
+            segment(&parts)
+        );
         match newest {
             Some(newest) => path += &format!("&from={}", segment(newest)),
             None => path += &format!("&initial={INITIAL_MAX}"),
@@ -338,7 +341,10 @@ impl Following<'_> {
     }
 
     fn remember(&mut self, event: &Event) -> Option<String> {
-        let before = self.seen.get(&event.key).and_then(|seen| seen.value.clone());
+        let before = self
+            .seen
+            .get(&event.key)
+            .and_then(|seen| seen.value.clone());
         if event.kind == "set"
             && (self.seen.len() < REMEMBERED_MAX || self.seen.contains_key(&event.key))
         {
@@ -423,7 +429,9 @@ fn millis(at: &Json) -> Option<i64> {
 fn typed_key(key: &Json) -> String {
     let parts: Option<Vec<String>> = key.as_array().and_then(|parts| {
         let parts = parts.iter().map(|part| {
-            let text = part.as_str().or(part["value"].as_str().filter(|_| part["type"] == "string"));
+            let text = part
+                .as_str()
+                .or(part["value"].as_str().filter(|_| part["type"] == "string"));
             Some(text?.replace('\\', "\\\\").replace('.', "\\."))
         });
         parts.collect()
@@ -434,7 +442,12 @@ fn typed_key(key: &Json) -> String {
 /// The value of an entry of the admin API as JSON text.
 fn shown_value(entry: &Json) -> Option<String> {
     // Of large values there is only a preview.
-    match (&entry["text"], &entry["typed"], &entry["raw"], &entry["preview"]) {
+    match (
+        &entry["text"],
+        &entry["typed"],
+        &entry["raw"],
+        &entry["preview"],
+    ) {
         (Json::String(text), ..) => Some(text.clone()),
         (_, typed, ..) if !typed.is_null() => Some(typed.to_string()),
         (_, _, raw, _) if !raw.is_null() => Some(raw.to_string()),
@@ -490,7 +503,9 @@ async fn execute(command: &str, event: &Event) -> Result<(), Failure> {
     if let Some(mut stdin) = child.stdin.take() {
         use tokio::io::AsyncWriteExt;
         // A command that does not read its input is none the worse.
-        let _ = stdin.write_all(event.value.as_deref().unwrap_or("").as_bytes()).await;
+        let _ = stdin
+            .write_all(event.value.as_deref().unwrap_or("").as_bytes())
+            .await;
     }
     let status = child.wait().await.context("cannot wait for the command")?;
     if !status.success() {
@@ -510,7 +525,10 @@ mod tests {
 
     #[test]
     fn differences_are_told_by_path() {
-        let seen = differences(r#"{"a":1,"b":[1,2],"c":{"d":0}}"#, r#"{"a":2,"b":[1],"c":{"d":0},"e":3}"#);
+        let seen = differences(
+            r#"{"a":1,"b":[1,2],"c":{"d":0}}"#,
+            r#"{"a":2,"b":[1],"c":{"d":0},"e":3}"#,
+        );
         assert_eq!(seen, ["/a 1 -> 2", "/b/1 2 removed", "/e 3 added"]);
         assert_eq!(differences("1", "2"), [". 1 -> 2"]);
         assert!(differences("{}", "{}").is_empty());
@@ -519,7 +537,10 @@ mod tests {
     #[test]
     fn keys_of_the_admin_api_are_shown_as_they_are_typed() {
         assert_eq!(typed_key(&json!(["a", "b.c"])), "a.b\\.c");
-        assert_eq!(typed_key(&json!([{"type": "string", "value": "a"}, "b"])), "a.b");
+        assert_eq!(
+            typed_key(&json!([{"type": "string", "value": "a"}, "b"])),
+            "a.b"
+        );
         assert_eq!(typed_key(&json!([1, "b"])), r#"[1,"b"]"#);
     }
 }

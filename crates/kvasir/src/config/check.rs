@@ -76,7 +76,10 @@ impl Config {
 
     fn check_tracing(&self, layers: &Layers) -> Result<(), ConfigError> {
         let wrong = |path: &str, what: &str| {
-            Err(ConfigError::new(layers.origin(path), format!("{path}: {what}")))
+            Err(ConfigError::new(
+                layers.origin(path),
+                format!("{path}: {what}"),
+            ))
         };
         if !(0.0..=1.0).contains(&self.tracing.sample) {
             return wrong("tracing.sample", "it must lie between 0 and 1");
@@ -137,7 +140,10 @@ impl Config {
             );
         }
         let forgets = self.store.url == "memory:"
-            || self.mount.values().any(|mount| mount.store.as_deref() == Some("memory:"));
+            || self
+                .mount
+                .values()
+                .any(|mount| mount.store.as_deref() == Some("memory:"));
         if forgets && !self.store.i_accept_loss {
             let what = "memory: forgets everything when the process ends; choose another store, or \
                         say store.i_accept_loss = true";

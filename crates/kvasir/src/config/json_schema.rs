@@ -135,7 +135,10 @@ mod tests {
         };
         assert_eq!(at("limits.head")["default"], "10s");
         assert_eq!(at("limits.head")["type"], "string");
-        let said = at("limits.head")["description"].as_str().unwrap().to_owned();
+        let said = at("limits.head")["description"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(said.starts_with("From the first byte"), "{said}");
         assert_eq!(at("log.format")["enum"], json!(["auto", "text", "json"]));
         assert_eq!(at("metrics.enabled")["default"], true);

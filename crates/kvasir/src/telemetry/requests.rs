@@ -189,7 +189,11 @@ impl RequestMetrics {
         by_route[class]
             .get_or_init(|| {
                 let known = counts.routes.read().expect("no panic while held");
-                let route = if known.contains_key(name) { name } else { "other" };
+                let route = if known.contains_key(name) {
+                    name
+                } else {
+                    "other"
+                };
                 let labels = AnswerLabels {
                     dialect,
                     route: route.to_owned(),
@@ -213,7 +217,10 @@ impl RequestMetrics {
         }
         drop(known);
         let is_one_too_many = name != NO_ROUTE
-            && self.routes.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= ROUTES_MAX;
+            && self
+                .routes
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+                >= ROUTES_MAX;
         let mut known = counts.routes.write().expect("no panic while held");
         let name = if is_one_too_many { "other" } else { name };
         known.entry(name.into()).or_default().clone()
@@ -229,7 +236,9 @@ impl RequestMetrics {
                 return self.auth_failure(reason);
             }
             403 => {
-                let code = AUTH_FAILURES.iter().find(|reason| **reason == response.code);
+                let code = AUTH_FAILURES
+                    .iter()
+                    .find(|reason| **reason == response.code);
                 return self.auth_failure(code.copied().unwrap_or("not_allowed"));
             }
             408 => "timeout",
@@ -246,7 +255,9 @@ impl RequestMetrics {
     }
 
     fn auth_failure(&self, reason: &'static str) {
-        self.auth_failures.get_or_create(&ReasonLabel { reason }).inc();
+        self.auth_failures
+            .get_or_create(&ReasonLabel { reason })
+            .inc();
     }
 
     /// A connection was refused.

@@ -159,21 +159,22 @@ impl Traces {
             let flags = TraceFlags::SAMPLED;
             SpanContext::new(traced.trace, span, flags, false, TraceState::NONE)
         };
-        let span = |context, parent, is_remote, kind, name, (from, to), attributes, status| SpanData {
-            span_context: context,
-            parent_span_id: parent,
-            parent_span_is_remote: is_remote,
-            span_kind: kind,
-            name,
-            start_time: at(now, from),
-            end_time: at(now, to),
-            attributes,
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status,
-            instrumentation_scope: self.scope.clone(),
-        };
+        let span =
+            |context, parent, is_remote, kind, name, (from, to), attributes, status| SpanData {
+                span_context: context,
+                parent_span_id: parent,
+                parent_span_is_remote: is_remote,
+                span_kind: kind,
+                name,
+                start_time: at(now, from),
+                end_time: at(now, to),
+                attributes,
+                dropped_attributes_count: 0,
+                events: SpanEvents::default(),
+                links: SpanLinks::default(),
+                status,
+                instrumentation_scope: self.scope.clone(),
+            };
         let method = finished.info.method.as_str();
         let name = match finished.route {
             "" => method.to_owned(),

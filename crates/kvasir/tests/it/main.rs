@@ -27,12 +27,12 @@ mod openapi;
 mod overload;
 mod protocols;
 mod refusals;
+mod reload;
 mod small_disk;
 mod speak;
 mod streams;
-mod users;
-mod reload;
 mod telemetry;
+mod users;
 mod verbs;
 
 use kvasir_testkit::{ServerOptions, TestServer};

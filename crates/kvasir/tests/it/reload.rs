@@ -25,13 +25,15 @@ async fn server_with(text: &str) -> (tempfile::TempDir, PathBuf, TestServer) {
 
 async fn reload(server: &TestServer) -> (i32, Json, String) {
     let url = server.url("");
-    let (code, out, err) =
-        run(&["config", "reload", "--json"], &[("KVASIR_SERVER", &url)]).await;
+    let (code, out, err) = run(&["config", "reload", "--json"], &[("KVASIR_SERVER", &url)]).await;
     (code, serde_json::from_str(&out).unwrap_or_default(), err)
 }
 
 async fn setting(server: &TestServer, name: &str) -> Json {
-    let answer = http_client().get(server.url("/_/api/v1/settings")).send().await;
+    let answer = http_client()
+        .get(server.url("/_/api/v1/settings"))
+        .send()
+        .await;
     let answer: Json = answer.unwrap().json().await.unwrap();
     let rows = answer["settings"].as_array().unwrap().clone();
     let row = rows.into_iter().find(|row| row["setting"] == name);
@@ -39,7 +41,9 @@ async fn setting(server: &TestServer, name: &str) -> Json {
 }
 
 async fn allows(server: &TestServer, origin: &str) -> bool {
-    let request = http_client().get(server.url("/kv/a")).header("origin", origin);
+    let request = http_client()
+        .get(server.url("/kv/a"))
+        .header("origin", origin);
     let answer = request.send().await.unwrap();
     answer.headers().contains_key("access-control-allow-origin")
 }
@@ -58,19 +62,30 @@ async fn a_reload_takes_over_limits_origins_and_the_log_and_tells_what_waits() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(
         answer["applied"],
-        json!(["limits.requests_in_progress", "log.level", "rest.cors_origins", "slowlog.read"])
+        json!([
+            "limits.requests_in_progress",
+            "log.level",
+            "rest.cors_origins",
+            "slowlog.read"
+        ])
     );
     assert_eq!(answer["waiting"], json!(["limits.value_bytes"]));
     // Administration keeps its own share.
     let limited = http_client().get(server.url("/kv/a")).send().await.unwrap();
     assert_eq!(limited.status(), 503);
-    assert_eq!(setting(&server, "limits.value_bytes").await["value"], "1048576");
+    assert_eq!(
+        setting(&server, "limits.value_bytes").await["value"],
+        "1048576"
+    );
     let row = setting(&server, "limits.requests_in_progress").await;
     assert_eq!((&row["value"], &row["live"]), (&json!("0"), &json!(true)));
     let origin = row["origin"].as_str().unwrap();
     assert!(origin.ends_with("kvasir.toml:4:1"), "{origin}");
 
-    write(&file, "[rest]\ncors_origins = [\"https://app.example.com\"]\n");
+    write(
+        &file,
+        "[rest]\ncors_origins = [\"https://app.example.com\"]\n",
+    );
     assert_eq!(reload(&server).await.0, 0);
     assert!(allows(&server, page).await);
     assert!(!allows(&server, "https://other.example.com").await);
@@ -96,8 +111,14 @@ async fn a_bad_file_leaves_the_running_settings_untouched() {
     for (bad, place) in [
         ("[limits]\nhead = \"9s\"\nhed = 1\n", "kvasir.toml:3:1"),
         ("[limits]\nhead = \"9s\"\nidle = 5\n", "kvasir.toml:3:1"),
-        ("[limits]\nhead = \"9s\"\n[log]\nlevel = \"loud=what\"\n", "kvasir.toml:4:1"),
-        ("[limits]\nhead = \"9s\"\n[tls]\nkey = \"/nowhere\"\n", "kvasir.toml:4:1"),
+        (
+            "[limits]\nhead = \"9s\"\n[log]\nlevel = \"loud=what\"\n",
+            "kvasir.toml:4:1",
+        ),
+        (
+            "[limits]\nhead = \"9s\"\n[tls]\nkey = \"/nowhere\"\n",
+            "kvasir.toml:4:1",
+        ),
         ("[limits]\nhead = \"9s\n", "kvasir.toml:2:"),
     ] {
         write(&file, bad);
@@ -106,7 +127,11 @@ async fn a_bad_file_leaves_the_running_settings_untouched() {
         assert!(err.contains(place), "{bad}: {err}");
         assert_eq!(setting(&server, "limits.head").await["value"], "3s");
     }
-    let metrics = http_client().get(server.url("/metrics")).send().await.unwrap();
+    let metrics = http_client()
+        .get(server.url("/metrics"))
+        .send()
+        .await
+        .unwrap();
     let metrics = metrics.text().await.unwrap();
     let line = r#"kvasir_config_reloads_total{outcome="refused"} 5"#;
     assert!(metrics.contains(line), "{metrics}");
@@ -141,7 +166,9 @@ async fn a_reload_shows_another_certificate_to_new_connections() {
 }
 
 async fn sh(line: &str) -> (i32, String, String) {
-    let output = tokio::process::Command::new("sh").args(["-c", line]).output();
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", line])
+        .output();
     let output = output.await.unwrap();
     (
         output.status.code().unwrap_or(-1),
@@ -165,35 +192,52 @@ async fn a_token_that_is_made_or_revoked_needs_no_reload() {
     };
     assert_eq!(get(None).await, 404);
     let data = server.data().to_string_lossy().into_owned();
-    let (_, token, _) = run(&["token", "create", "--db", "default", "--data", &data], &[]).await;
+    let (_, token, _) = run(
+        &["token", "create", "--db", "default", "--data", &data],
+        &[],
+    )
+    .await;
     assert_eq!(get(None).await, 401);
     assert_eq!(get(Some(token.trim().to_owned())).await, 404);
 }
 
 #[tokio::test]
 async fn the_settings_of_the_api_equal_those_that_config_show_prints() {
-    let (_folder, file, server) =
-        server_with("[limits]\nhead = \"3s\"\n[accounts]\njwt_secret = \"0123456789abcdef0123456789abcdef\"\n")
-            .await;
+    let (_folder, file, server) = server_with(
+        "[limits]\nhead = \"3s\"\n[accounts]\njwt_secret = \"0123456789abcdef0123456789abcdef\"\n",
+    )
+    .await;
     let url = server.url("");
     let file = file.to_string_lossy().into_owned();
     let shown = |out: String| -> Vec<(Json, Json, Json)> {
         let rows: Vec<Json> = serde_json::from_str(&out).unwrap();
         let rows = rows.into_iter().map(|row| {
-            (row["setting"].clone(), row["value"].clone(), row["origin"].clone())
+            (
+                row["setting"].clone(),
+                row["value"].clone(),
+                row["origin"].clone(),
+            )
         });
         // The flags by which the test server was started.
         rows.filter(|(name, _, _)| name != "server.data" && name != "server.listen")
             .collect()
     };
     let (_, local, _) = run(&["config", "show", "--config", &file, "--json"], &[]).await;
-    let (code, running, err) =
-        run(&["config", "show", "--running", "--json"], &[("KVASIR_SERVER", &url)]).await;
+    let (code, running, err) = run(
+        &["config", "show", "--running", "--json"],
+        &[("KVASIR_SERVER", &url)],
+    )
+    .await;
     assert_eq!(code, 0, "{err}");
-    assert!(!running.contains("0123456789abcdef"), "secrets are not shown");
+    assert!(
+        !running.contains("0123456789abcdef"),
+        "secrets are not shown"
+    );
     let running = shown(running);
     assert_eq!(running, shown(local));
-    let secret = running.iter().find(|(name, _, _)| name == "accounts.jwt_secret");
+    let secret = running
+        .iter()
+        .find(|(name, _, _)| name == "accounts.jwt_secret");
     assert_eq!(secret.unwrap().1, "<set>");
 }
 
@@ -212,9 +256,18 @@ async fn production_refuses_what_is_convenient_and_unsafe() {
     let refused = [
         (production(), "there is no credential"),
         (production().listen("0.0.0.0:0"), "in the clear"),
-        (production().set("store.url", "memory:"), "forgets everything"),
-        (production().set("auth.serve_openly", "true"), "serve_openly"),
-        (production().set("accounts.jwt_secret", "short"), "can be guessed"),
+        (
+            production().set("store.url", "memory:"),
+            "forgets everything",
+        ),
+        (
+            production().set("auth.serve_openly", "true"),
+            "serve_openly",
+        ),
+        (
+            production().set("accounts.jwt_secret", "short"),
+            "can be guessed",
+        ),
         (
             production().set("accounts.jwt_secret_file", &secret_path),
             "everybody on this machine can read",
@@ -248,8 +301,14 @@ async fn a_check_names_contradictions_missing_files_and_weak_secrets() {
     let file = folder.path().join("kvasir.toml");
     let path = file.to_string_lossy().into_owned();
     for (text, sentence) in [
-        ("[tls]\nkey = \"/nowhere/key.pem\"\n", "without tls.certificate"),
-        ("[tls]\ncertificate = \"/nowhere/a\"\nkey = \"/nowhere/b\"\n", "cannot read /nowhere/a"),
+        (
+            "[tls]\nkey = \"/nowhere/key.pem\"\n",
+            "without tls.certificate",
+        ),
+        (
+            "[tls]\ncertificate = \"/nowhere/a\"\nkey = \"/nowhere/b\"\n",
+            "cannot read /nowhere/a",
+        ),
         ("[accounts]\njwt_secret = \"secret\"\n", "can be guessed"),
         ("[classworks]\nsite_key = \"a\"\n", "can be guessed"),
         ("[tracing]\nsample = 2\n", "between 0 and 1"),
@@ -258,7 +317,10 @@ async fn a_check_names_contradictions_missing_files_and_weak_secrets() {
         write(&file, text);
         let (code, _, err) = run(&["config", "check", "--config", &path], &[]).await;
         assert_eq!(code, 2, "{text}");
-        assert!(err.contains(sentence) && err.contains("kvasir.toml:2:1"), "{text}: {err}");
+        assert!(
+            err.contains(sentence) && err.contains("kvasir.toml:2:1"),
+            "{text}: {err}"
+        );
     }
 }
 
@@ -271,9 +333,16 @@ async fn a_secret_of_the_service_manager_is_taken_and_a_second_form_of_it_refuse
     let credential = ("CREDENTIALS_DIRECTORY", credentials.as_str());
     let (code, out, err) = run(&["config", "show"], &[credential]).await;
     assert_eq!(code, 0, "{err}");
-    let line = out.lines().find(|line| line.starts_with("accounts.jwt_secret")).unwrap();
+    let line = out
+        .lines()
+        .find(|line| line.starts_with("accounts.jwt_secret"))
+        .unwrap();
     assert!(line.contains("<set>\tcredential "), "{line}");
-    for name in ["JWT_SECRET", "KVASIR_ACCOUNTS__JWT_SECRET", "KVASIR_ACCOUNTS__JWT_SECRET_FILE"] {
+    for name in [
+        "JWT_SECRET",
+        "KVASIR_ACCOUNTS__JWT_SECRET",
+        "KVASIR_ACCOUNTS__JWT_SECRET_FILE",
+    ] {
         let (code, _, err) = run(&["config", "show"], &[credential, (name, secret)]).await;
         assert_eq!(code, 2, "{name}");
         assert!(err.contains("leave one out"), "{name}: {err}");
@@ -282,7 +351,15 @@ async fn a_secret_of_the_service_manager_is_taken_and_a_second_form_of_it_refuse
 
 #[tokio::test]
 async fn every_part_can_be_switched_off_and_has_no_routes_then() {
-    let off = ["admin", "rest", "edgekv", "kopano", "deno", "classworks", "accounts"];
+    let off = [
+        "admin",
+        "rest",
+        "edgekv",
+        "kopano",
+        "deno",
+        "classworks",
+        "accounts",
+    ];
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("kvasir.toml");
     let paths = [
@@ -294,19 +371,34 @@ async fn every_part_can_be_switched_off_and_has_no_routes_then() {
         ("classworks", "GET", "/classworks/a"),
         ("accounts", "GET", "/users"),
     ];
-    let text: String = off.iter().map(|name| format!("[mount.{name}]\nenabled = false\n")).collect();
+    let text: String = off
+        .iter()
+        .map(|name| format!("[mount.{name}]\nenabled = false\n"))
+        .collect();
     write(&file, &format!("{text}[metrics]\nenabled = false\n"));
-    let server = options().arg("--config").arg(file.to_string_lossy()).start().await;
+    let server = options()
+        .arg("--config")
+        .arg(file.to_string_lossy())
+        .start()
+        .await;
     for (name, method, path) in paths {
         let method = method.parse().unwrap();
-        let answer = http_client().request(method, server.url(path)).send().await.unwrap();
+        let answer = http_client()
+            .request(method, server.url(path))
+            .send()
+            .await
+            .unwrap();
         let is_nobodys = answer.text().await.unwrap() == "no such route\n";
         assert!(is_nobodys, "{name} still answers {path}");
     }
     let on = options().start().await;
     for (name, method, path) in paths {
         let method = method.parse().unwrap();
-        let answer = http_client().request(method, on.url(path)).send().await.unwrap();
+        let answer = http_client()
+            .request(method, on.url(path))
+            .send()
+            .await
+            .unwrap();
         assert_ne!(answer.text().await.unwrap(), "no such route\n", "{name}");
     }
 }

@@ -127,7 +127,12 @@ async fn refusals_are_counted_by_their_reason() {
     let foreign = request.header("host", "example.com").send().await;
     assert_eq!(foreign.unwrap().status(), 403);
     let (code, token, _) = run(
-        &["token", "create", "--data", &server.data().to_string_lossy()],
+        &[
+            "token",
+            "create",
+            "--data",
+            &server.data().to_string_lossy(),
+        ],
         &[],
     )
     .await;
@@ -158,7 +163,10 @@ async fn watchers_and_their_lag_are_measured() {
     put(&server, "/kv/a", json!({"value": 2})).await;
     watch.chunk().await.unwrap();
     let text = metrics(&server).await;
-    assert!(!text.contains("kvasir_store_watch_lag_seconds_count 0"), "{text}");
+    assert!(
+        !text.contains("kvasir_store_watch_lag_seconds_count 0"),
+        "{text}"
+    );
     let is_watched = ["kvasir_store_watchers 1", "kvasir_store_followers 1"];
     assert!(is_watched.iter().any(|line| text.contains(line)), "{text}");
 }
@@ -183,7 +191,10 @@ async fn a_slow_request_is_kept_with_what_it_spent_its_time_on() {
     let rows: Vec<Json> = serde_json::from_str(&out).unwrap();
     assert_eq!(rows.len(), 2, "{out}");
     let (read, write) = (&rows[0], &rows[1]);
-    assert_eq!((&read["class"], &read["request"]), (&json!("read"), &json!(id)));
+    assert_eq!(
+        (&read["class"], &read["request"]),
+        (&json!("read"), &json!(id))
+    );
     assert_eq!(write["class"], "write");
     assert_eq!(write["route"], "/kv/{*keypath}");
     assert_eq!(write["status"], 200);
@@ -206,7 +217,12 @@ async fn keys_are_in_the_log_only_if_that_is_switched_on() {
             .set("log.keys", keys)
             .start()
             .await;
-        put(&server, "/kv/private-name", json!({"value": "private-value"})).await;
+        put(
+            &server,
+            "/kv/private-name",
+            json!({"value": "private-value"}),
+        )
+        .await;
         let log = eventually(DEADLINE, "the request is logged", || async {
             let log = server.stderr();
             log.contains("\"answered\"").then_some(log)
@@ -225,7 +241,10 @@ async fn keys_are_in_the_log_only_if_that_is_switched_on() {
 async fn the_request_id_is_in_the_answer_the_error_body_and_the_log() {
     let server = options().set("log.level", "debug").start().await;
     let answer = http_client().get(server.url("/kv/a")).send().await.unwrap();
-    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let id = answer.headers()["x-request-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     assert!(answer.text().await.unwrap().contains(&id));
     eventually(DEADLINE, "the request is logged", || async {
         server.stderr().contains(&id).then_some(())
@@ -235,7 +254,10 @@ async fn the_request_id_is_in_the_answer_the_error_body_and_the_log() {
 
 #[tokio::test]
 async fn probes_answer_while_no_other_request_is_let_in() {
-    let server = options().set("limits.requests_in_progress", "0").start().await;
+    let server = options()
+        .set("limits.requests_in_progress", "0")
+        .start()
+        .await;
     let client = http_client();
     let refused = client.get(server.url("/kv/a")).send().await.unwrap();
     assert_eq!(refused.status(), 503);
@@ -294,8 +316,13 @@ impl Collector {
 fn whole(held: &[u8]) -> Option<(ExportTraceServiceRequest, Vec<u8>)> {
     let head_end = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&held[..head_end]).to_lowercase();
-    assert!(head.contains("content-type: application/x-protobuf"), "{head}");
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    assert!(
+        head.contains("content-type: application/x-protobuf"),
+        "{head}"
+    );
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
     let end = head_end + length?.trim().parse::<usize>().unwrap();
     let body = held.get(head_end..end)?;
     let request = ExportTraceServiceRequest::decode(body).unwrap();
@@ -313,31 +340,50 @@ async fn a_callers_trace_is_joined_with_spans_for_every_part_of_a_write() {
         .await;
     let request = http_client()
         .put(server.url("/kv/private-name"))
-        .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .header(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
         .json(&json!({"value": 1}));
     assert_eq!(request.send().await.unwrap().status(), 200);
     // Nobody sampled this one.
     put(&server, "/kv/other", json!({"value": 1})).await;
     let spans = eventually(DEADLINE, "spans arrive", || async {
         let spans = collector.spans();
-        spans.iter().any(|span| span.name == "send").then_some(spans)
+        spans
+            .iter()
+            .any(|span| span.name == "send")
+            .then_some(spans)
     })
     .await;
     let trace = data_encoding::HEXLOWER
         .decode(b"0af7651916cd43dd8448eb211c80319c")
         .unwrap();
-    assert!(spans.iter().all(|span| span.trace_id == trace), "one trace only");
+    assert!(
+        spans.iter().all(|span| span.trace_id == trace),
+        "one trace only"
+    );
     let root = spans.iter().find(|span| span.name == "PUT /kv/{*keypath}");
     let root = root.unwrap_or_else(|| panic!("no root among {spans:?}"));
     let parent = data_encoding::HEXLOWER.encode(&root.parent_span_id);
     assert_eq!(parent, "b7ad6b7169203331");
-    let by_name: BTreeMap<&str, &Span> =
-        spans.iter().map(|span| (span.name.as_str(), span)).collect();
+    let by_name: BTreeMap<&str, &Span> = spans
+        .iter()
+        .map(|span| (span.name.as_str(), span))
+        .collect();
     for part in ["authorise", "queue", "engine", "sync", "send"] {
-        let span = by_name.get(part).unwrap_or_else(|| panic!("no span {part}"));
+        let span = by_name
+            .get(part)
+            .unwrap_or_else(|| panic!("no span {part}"));
         assert_eq!(span.parent_span_id, root.span_id, "{part}");
-        assert!(span.start_time_unix_nano + 1_000_000 >= root.start_time_unix_nano, "{part}");
-        assert!(span.end_time_unix_nano <= root.end_time_unix_nano + 1_000_000, "{part}");
+        assert!(
+            span.start_time_unix_nano + 1_000_000 >= root.start_time_unix_nano,
+            "{part}"
+        );
+        assert!(
+            span.end_time_unix_nano <= root.end_time_unix_nano + 1_000_000,
+            "{part}"
+        );
     }
     assert!(!format!("{spans:?}").contains("private-name"));
 }
@@ -380,9 +426,20 @@ async fn a_collector_that_is_away_costs_nothing_but_a_count() {
 #[tokio::test]
 async fn metrics_can_be_switched_off_and_administrators_still_see_the_figures() {
     let server = options().set("metrics.enabled", "false").start().await;
-    let answer = http_client().get(server.url("/metrics")).send().await.unwrap();
+    let answer = http_client()
+        .get(server.url("/metrics"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 404);
     let url = server.url("/_/api/v1/figures");
-    let text = http_client().get(url).send().await.unwrap().text().await.unwrap();
+    let text = http_client()
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(names(&text).contains("kvasir_store_commits_total"));
 }

@@ -30,7 +30,16 @@ async fn put(server: &TestServer, keys: &[&str]) {
 #[tokio::test]
 async fn keys_are_counted_and_shown_as_a_tree() {
     let server = server().await;
-    put(&server, &["users.john.name", "users.john.age", "users.mary.name", "stock.tea"]).await;
+    put(
+        &server,
+        &[
+            "users.john.name",
+            "users.john.age",
+            "users.mary.name",
+            "stock.tea",
+        ],
+    )
+    .await;
     let (code, out, err) = on(&server, &["count"]).await;
     assert_eq!((code, out.as_str()), (0, "4\n"), "{err}");
     assert_eq!(on(&server, &["count", "users.john"]).await.1, "2\n");
@@ -53,14 +62,22 @@ async fn another_expiry_leaves_the_value_as_it_is() {
         assert_eq!(code, 0, "{err}");
         assert!(out.contains("expires in 1h"), "{out}");
     }
-    let entry = http_client().get(server.url("/kv/a?meta=true")).send().await.unwrap();
+    let entry = http_client()
+        .get(server.url("/kv/a?meta=true"))
+        .send()
+        .await
+        .unwrap();
     let text = entry.text().await.unwrap();
     assert!(text.contains(value), "{text}");
     let entry: Json = serde_json::from_str(&text).unwrap();
     assert!(!entry["expiresAt"].is_null());
     assert_eq!(on(&server, &["get", "bytes", "-o", "raw"]).await.1, "x");
     assert_eq!(on(&server, &["touch", "a", "--forever"]).await.0, 0);
-    let entry = http_client().get(server.url("/kv/a?meta=true")).send().await.unwrap();
+    let entry = http_client()
+        .get(server.url("/kv/a?meta=true"))
+        .send()
+        .await
+        .unwrap();
     let entry: Json = entry.json().await.unwrap();
     assert!(entry["expiresAt"].is_null());
     assert_eq!(on(&server, &["touch", "nothing", "--ttl", "1h"]).await.0, 3);
@@ -69,7 +86,15 @@ async fn another_expiry_leaves_the_value_as_it_is() {
 #[tokio::test]
 async fn a_transaction_is_whole_or_does_nothing() {
     let server = server().await;
-    let order = ["txn", "--absent", "orders.17", "--set", "orders.17={\"item\":\"tea\"}", "--sum", "stock.tea=-1"];
+    let order = [
+        "txn",
+        "--absent",
+        "orders.17",
+        "--set",
+        "orders.17={\"item\":\"tea\"}",
+        "--sum",
+        "stock.tea=-1",
+    ];
     on(&server, &["put", "stock.tea", "5"]).await;
     let (code, out, err) = on(&server, &order).await;
     assert_eq!(code, 0, "{err}");
@@ -92,7 +117,11 @@ async fn removing_many_keys_shows_a_plan_and_wants_the_prefix_typed() {
         .map(|n| json!({"type": "set", "key": ["many", format!("{n:04}")], "value": n}))
         .collect();
     let body = json!({"mutations": mutations});
-    let written = http_client().post(server.url("/kv/_atomic")).json(&body).send().await;
+    let written = http_client()
+        .post(server.url("/kv/_atomic"))
+        .json(&body)
+        .send()
+        .await;
     assert_eq!(written.unwrap().status(), 200);
     put(&server, &["few.a", "few.b", "many.one-more"]).await;
 
@@ -106,7 +135,10 @@ async fn removing_many_keys_shows_a_plan_and_wants_the_prefix_typed() {
 
     let (code, _, err) = on(&server, &["rm", "many", "--prefix", "--yes"]).await;
     assert_eq!(code, 2);
-    assert!(err.contains("1001 keys below many") && err.contains("--confirm many"), "{err}");
+    assert!(
+        err.contains("1001 keys below many") && err.contains("--confirm many"),
+        "{err}"
+    );
     let wrong = ["rm", "many", "--prefix", "--yes", "--confirm", "man"];
     assert_eq!(on(&server, &wrong).await.0, 2);
     assert_eq!(on(&server, &["count"]).await.1, "1001\n");
@@ -130,7 +162,14 @@ async fn contexts_name_servers_and_keep_credentials_to_their_owner() {
     let add = ["context", "add", "one", &one_url];
     assert_eq!(run(&add, &env).await.0, 0);
     let token_path = token_file.to_string_lossy().into_owned();
-    let add = ["context", "add", "other", &other_url, "--token-file", &token_path];
+    let add = [
+        "context",
+        "add",
+        "other",
+        &other_url,
+        "--token-file",
+        &token_path,
+    ];
     assert_eq!(run(&add, &env).await.0, 0);
     std::fs::remove_file(&token_file).unwrap();
 
@@ -138,7 +177,10 @@ async fn contexts_name_servers_and_keep_credentials_to_their_owner() {
     let mode = std::fs::metadata(&credential).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let (_, out, _) = run(&["context", "ls"], &env).await;
-    assert_eq!(out, format!("one\t{one_url}\t\tyes\nother\t{other_url}\tyes\t\n"));
+    assert_eq!(
+        out,
+        format!("one\t{one_url}\t\tyes\nother\t{other_url}\tyes\t\n")
+    );
     assert!(!out.contains(token.trim()));
 
     // The first one is selected. A flag wins over the environment, that over the selection.
@@ -147,7 +189,11 @@ async fn contexts_name_servers_and_keep_credentials_to_their_owner() {
     let variable = [env[0], ("KVASIR_CONTEXT", "other")];
     assert_eq!(run(&["get", "a"], &variable).await.0, 3);
     assert_eq!(run(&["get", "a", "--context", "one"], &variable).await.0, 0);
-    let address = [env[0], ("KVASIR_CONTEXT", "other"), ("KVASIR_SERVER", one_url.as_str())];
+    let address = [
+        env[0],
+        ("KVASIR_CONTEXT", "other"),
+        ("KVASIR_SERVER", one_url.as_str()),
+    ];
     assert_eq!(run(&["get", "a"], &address).await.0, 0);
     let (code, out, err) = run(&["context", "test", "other"], &env).await;
     assert_eq!(code, 0, "{err}");
@@ -201,13 +247,23 @@ impl Running {
 async fn a_watch_tells_what_was_set_deleted_and_expired() {
     let server = server().await;
     put(&server, &["a.x"]).await;
-    for args in [&["watch", "a.x", "-o", "jsonl"][..], &["watch", "a", "--prefix", "-o", "jsonl"]] {
+    for args in [
+        &["watch", "a.x", "-o", "jsonl"][..],
+        &["watch", "a", "--prefix", "-o", "jsonl"],
+    ] {
         let mut watch = Running::start(&server, args);
         let first = watch.json().await;
-        assert_eq!((&first["event"], &first["key"]), (&json!("set"), &json!("a.x")), "{args:?}");
+        assert_eq!(
+            (&first["event"], &first["key"]),
+            (&json!("set"), &json!("a.x")),
+            "{args:?}"
+        );
         on(&server, &["put", "a.x", "{\"n\":2}"]).await;
         let set = watch.json().await;
-        assert_eq!((&set["event"], &set["value"]), (&json!("set"), &json!({"n": 2})));
+        assert_eq!(
+            (&set["event"], &set["value"]),
+            (&json!("set"), &json!({"n": 2}))
+        );
         on(&server, &["rm", "a.x"]).await;
         assert_eq!(watch.json().await["event"], "deleted", "{args:?}");
         on(&server, &["put", "a.x", "1", "--ttl", "300ms"]).await;
@@ -227,14 +283,24 @@ async fn a_watch_begins_where_it_is_told_and_shows_differences() {
     let mut silent = Running::start(&server, &["watch", "a", "--no-initial", "-o", "jsonl"]);
     let mut differing = Running::start(&server, &["watch", "a", "--diff", "-o", "jsonl"]);
     let marker = server.scratch().join("marker");
-    let command = format!("echo $KVASIR_EVENT $KVASIR_KEY >> {}; cat >> {0}", marker.display());
+    let command = format!(
+        "echo $KVASIR_EVENT $KVASIR_KEY >> {}; cat >> {0}",
+        marker.display()
+    );
     let exec = ["watch", "a", "--exec", &command, "--count", "1"];
     assert_eq!(on(&server, &exec).await.0, 0);
-    assert_eq!(std::fs::read_to_string(&marker).unwrap(), "set a\n{\"n\":1}");
+    assert_eq!(
+        std::fs::read_to_string(&marker).unwrap(),
+        "set a\n{\"n\":1}"
+    );
     assert_eq!(differing.json().await["value"], json!({"n": 1}));
     // Their watches are open once the server counts them.
     kvasir_testkit::eventually(DEADLINE, "all watch", || async {
-        let text = http_client().get(server.url("/metrics")).send().await.unwrap();
+        let text = http_client()
+            .get(server.url("/metrics"))
+            .send()
+            .await
+            .unwrap();
         let text = text.text().await.unwrap();
         text.contains("kvasir_store_watchers 3").then_some(())
     })
@@ -265,11 +331,20 @@ async fn a_watch_goes_on_after_a_restart_without_loss_or_repetition() {
     put(&server, &["a.x"]).await;
     on(&server, &["rm", "a.y"]).await;
     let again = one.json().await;
-    assert_eq!((&again["key"], &again["event"]), (&json!("a.x"), &json!("set")));
+    assert_eq!(
+        (&again["key"], &again["event"]),
+        (&json!("a.x"), &json!("set"))
+    );
     let mut told = vec![below.json().await, below.json().await];
     told.sort_by_key(|event| event["key"].to_string());
-    assert_eq!((&told[0]["key"], &told[0]["event"]), (&json!("a.x"), &json!("set")));
-    assert_eq!((&told[1]["key"], &told[1]["event"]), (&json!("a.y"), &json!("deleted")));
+    assert_eq!(
+        (&told[0]["key"], &told[0]["event"]),
+        (&json!("a.x"), &json!("set"))
+    );
+    assert_eq!(
+        (&told[1]["key"], &told[1]["event"]),
+        (&json!("a.y"), &json!("deleted"))
+    );
 }
 
 #[tokio::test]
@@ -277,15 +352,28 @@ async fn figures_rates_and_a_short_measurement_are_shown() {
     let server = server().await;
     put(&server, &["a"]).await;
     let (code, out, err) = on(&server, &["stats", "store_commits"]).await;
-    assert!(code == 0 && out.starts_with("store_commits_total\t"), "{out}{err}");
-    let (code, out, _) = on(&server, &["top", "--every", "50ms", "--count", "2", "-o", "jsonl"]).await;
+    assert!(
+        code == 0 && out.starts_with("store_commits_total\t"),
+        "{out}{err}"
+    );
+    let (code, out, _) = on(
+        &server,
+        &["top", "--every", "50ms", "--count", "2", "-o", "jsonl"],
+    )
+    .await;
     assert_eq!((code, out.lines().count()), (0, 2));
     let row: Json = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     assert!(row["memory MiB"].as_f64().unwrap() > 1.0, "{row}");
     let (code, out, err) = on(&server, &["bench", "--time", "200ms", "-o", "jsonl"]).await;
     assert_eq!(code, 0, "{err}");
-    let rows: Vec<Json> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((&rows[0]["work"], &rows[1]["work"]), (&json!("write"), &json!("read")));
+    let rows: Vec<Json> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&rows[0]["work"], &rows[1]["work"]),
+        (&json!("write"), &json!("read"))
+    );
     for row in &rows {
         assert_eq!(row["durability"], "strict: every answer after its sync");
         assert!(row["perSecond"].as_f64().unwrap() > 0.0);
@@ -331,11 +419,23 @@ async fn five_shells_get_completion_and_bash_asks_the_server_for_keys() {
     }
     let url = server.url("");
     let env = [("KVASIR_SERVER", url.as_str())];
-    assert_eq!(run(&["__complete", "key", ""], &env).await.1, "stock\nusers.\n");
-    assert_eq!(run(&["__complete", "key", "users."], &env).await.1, "users.john\nusers.mary.\n");
-    assert_eq!(run(&["__complete", "key", "users.j"], &env).await.1, "users.john\n");
+    assert_eq!(
+        run(&["__complete", "key", ""], &env).await.1,
+        "stock\nusers.\n"
+    );
+    assert_eq!(
+        run(&["__complete", "key", "users."], &env).await.1,
+        "users.john\nusers.mary.\n"
+    );
+    assert_eq!(
+        run(&["__complete", "key", "users.j"], &env).await.1,
+        "users.john\n"
+    );
     let nobody = [("KVASIR_SERVER", "http://127.0.0.1:1")];
-    assert_eq!(run(&["__complete", "key", ""], &nobody).await, (0, String::new(), String::new()));
+    assert_eq!(
+        run(&["__complete", "key", ""], &nobody).await,
+        (0, String::new(), String::new())
+    );
     let script = "source <(kvasir completion bash); COMP_WORDS=(kvasir get users.j); COMP_CWORD=2; \
                   _kvasir_live kvasir users.j get; echo \"${COMPREPLY[@]}\"; \
                   COMP_WORDS=(kvasir slowl); COMP_CWORD=1; _kvasir_live kvasir slowl kvasir; \
@@ -360,7 +460,12 @@ async fn manual_pages_are_made_for_every_verb() {
     assert!(out.contains(".TH kvasir 1"), "{out}");
     let pages = folder.path().join("man1").to_string_lossy().into_owned();
     assert_eq!(run(&["man", "--out", &pages], &[]).await.0, 0);
-    for page in ["kvasir.1", "kvasir-serve.1", "kvasir-slowlog.1", "kvasir-context-add.1"] {
+    for page in [
+        "kvasir.1",
+        "kvasir-serve.1",
+        "kvasir-slowlog.1",
+        "kvasir-context-add.1",
+    ] {
         let text = std::fs::read_to_string(Path::new(&pages).join(page)).unwrap();
         assert!(text.contains("Exit codes") || page == "kvasir.1", "{page}");
     }
@@ -372,12 +477,18 @@ async fn the_shell_runs_lines_until_one_fails() {
     let server = server().await;
     let url = server.url("");
     let env = [("KVASIR_SERVER", url.as_str())];
-    let good = "printf 'put a \\'{\"n\": 1}\\'\\n# nothing\\n\\nget a\\nkvasir count\\n' | kvasir shell";
+    let good =
+        "printf 'put a \\'{\"n\": 1}\\'\\n# nothing\\n\\nget a\\nkvasir count\\n' | kvasir shell";
     let good = good.replace("\\'", "'\\''");
     let (code, out, err) = sh(&good, &env, server.scratch()).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.ends_with("{\"n\": 1}\n1\n"), "{out}");
-    let (code, out, _) = sh("printf 'get b\\nget a\\n' | kvasir shell", &env, server.scratch()).await;
+    let (code, out, _) = sh(
+        "printf 'get b\\nget a\\n' | kvasir shell",
+        &env,
+        server.scratch(),
+    )
+    .await;
     assert_eq!((code, out.as_str()), (3, ""));
     let (code, _, _) = sh("echo 'gte a' | kvasir shell", &env, server.scratch()).await;
     assert_eq!(code, 2);
@@ -404,9 +515,26 @@ async fn every_example_of_these_verbs_works_as_it_stands() {
     let home = folder.path().to_string_lossy().into_owned();
     let env = [("KVASIR_SERVER", url.as_str()), ("HOME", home.as_str())];
     for verb in [
-        "tree", "count", "touch", "txn", "watch", "stats", "top", "bench", "slowlog", "shell",
-        "completion", "man", "config schema", "config reload", "context", "context add",
-        "context use", "context ls", "context test", "context rm",
+        "tree",
+        "count",
+        "touch",
+        "txn",
+        "watch",
+        "stats",
+        "top",
+        "bench",
+        "slowlog",
+        "shell",
+        "completion",
+        "man",
+        "config schema",
+        "config reload",
+        "context",
+        "context add",
+        "context use",
+        "context ls",
+        "context test",
+        "context rm",
     ] {
         let mut args: Vec<&str> = verb.split(' ').collect();
         args.push("--help");
