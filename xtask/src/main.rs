@@ -15,6 +15,7 @@ mod bench;
 mod cluster;
 mod crash;
 mod fuzz;
+mod release;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -43,6 +44,8 @@ enum Verb {
     Fuzz(fuzz::FuzzArgs),
     /// Kills database servers and frontends while clients write, for longer than CI does.
     Cluster(cluster::ClusterArgs),
+    /// Builds what users get: program, Debian package, list of components, checksums.
+    Release(release::ReleaseArgs),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Crash(args) => crash::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Cluster(args) => cluster::run(&args),
+        Verb::Release(args) => release::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

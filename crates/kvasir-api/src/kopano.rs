@@ -15,7 +15,6 @@ pub mod layout;
 mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::response::Response;
@@ -87,7 +86,6 @@ pub struct Kopano {
     ctx: Ctx,
     provider: Option<Arc<Provider>>,
     settings: Arc<Settings>,
-    allows_origins: Arc<AtomicBool>,
 }
 
 impl Kopano {
@@ -112,7 +110,6 @@ impl Kopano {
         Ok(Kopano {
             ctx,
             provider,
-            allows_origins: Arc::new(AtomicBool::new(settings.allow_cors)),
             settings: Arc::new(settings),
         })
     }
@@ -126,12 +123,6 @@ impl Kopano {
 impl Dialect for Kopano {
     fn name(&self) -> &'static str {
         "kopano"
-    }
-
-    /// Any origin at all allows every one: this dialect's setting is a switch.
-    fn allow_origins(&self, origins: &[String]) {
-        let allows = !origins.is_empty();
-        self.allows_origins.store(allows, Ordering::Relaxed);
     }
 
     fn claims(&self, _method: &Method, path: &str) -> bool {

@@ -37,7 +37,6 @@ pub mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod sweeper;
-pub mod timed;
 pub mod watch;
 
 pub use clock::SystemClock;
@@ -47,4 +46,3 @@ pub use fatal::{FatalError, FatalHook};
 pub use memory::MemoryStore;
 pub use metrics::StoreMetrics;
 pub use open::{OpenError, OpenOptions, open};
-pub use timed::Timed;

@@ -59,19 +59,10 @@ function Place({ keyspace, query }) {
   const delimiter = query.delimiter ?? "";
   const [find, setFind] = useState(query.contains ?? "");
   const to = (/** @type {Record<string, any>} */ changed) => go(["browse", keyspace], { ...query, ...changed });
-  // What was typed goes into the address after a pause; only an address from elsewhere comes back.
-  const sent = useRef(query.contains ?? "");
+  useEffect(() => setFind(query.contains ?? ""), [query.contains]);
   useEffect(() => {
-    if ((query.contains ?? "") === sent.current) return;
-    sent.current = query.contains ?? "";
-    setFind(sent.current);
-  }, [query.contains]);
-  useEffect(() => {
-    if (find === sent.current || find.trim().startsWith("[")) return undefined;
-    const timer = setTimeout(() => {
-      sent.current = find;
-      go(["browse", keyspace], { ...query, contains: find, mode: "list" }, true);
-    }, 250);
+    if (find === (query.contains ?? "")) return undefined;
+    const timer = setTimeout(() => go(["browse", keyspace], { ...query, contains: find, mode: "list" }, true), 250);
     return () => clearTimeout(timer);
   }, [find]);
   const search = (/** @type {KeyboardEvent} */ event) => {

@@ -16,6 +16,7 @@ pub mod listen;
 pub mod moving;
 pub mod outgoing;
 pub mod server_file;
+pub mod service_manager;
 pub mod telemetry;
 pub mod tls;
 pub mod wire;

@@ -21,7 +21,7 @@ mod service;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -89,12 +89,24 @@ impl Bound {
         let addr = listener.local_addr()?;
         Ok(Bound { listener, addr })
     }
+
+    /// Takes a socket that listens already.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    pub fn adopt(socket: std::net::TcpListener) -> std::io::Result<Bound> {
+        socket.set_nonblocking(true)?;
+        let addr = socket.local_addr()?;
+        let listener = TcpListener::from_std(socket)?;
+        Ok(Bound { listener, addr })
+    }
 }
 
 /// Accepts on all listeners and keeps their connections.
 pub struct Listeners {
     registry: Registry,
-    protocols: Arc<RwLock<Arc<Protocols>>>,
+    protocols: Arc<Protocols>,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -106,7 +118,7 @@ impl Listeners {
         let reaper = tokio::spawn(registry.clone().reap());
         Listeners {
             registry,
-            protocols: Arc::new(RwLock::new(Arc::new(Protocols::new(limits.protocols)))),
+            protocols: Arc::new(Protocols::new(limits.protocols)),
             stop: CancellationToken::new(),
             tasks: vec![reaper],
         }
@@ -125,14 +137,6 @@ impl Listeners {
             // Dropping the loop closes the socket.
             stop.run_until_cancelled(acceptor.run(bound.listener)).await;
         }));
-    }
-
-    /// What changes their limits.
-    pub fn live_limits(&self) -> LiveLimits {
-        LiveLimits {
-            registry: self.registry.clone(),
-            protocols: self.protocols.clone(),
-        }
     }
 
     /// A function that counts the open connections, for metrics.
@@ -170,26 +174,9 @@ impl Listeners {
     }
 }
 
-/// Changes the limits of listeners while they serve.
-#[derive(Clone)]
-pub struct LiveLimits {
-    registry: Registry,
-    protocols: Arc<RwLock<Arc<Protocols>>>,
-}
-
-impl LiveLimits {
-    /// From now on these hold: numbers and deadlines for every connection, those of the protocols
-    /// for new ones.
-    pub fn set(&self, limits: Limits) {
-        self.registry.set(limits.connections, limits.deadlines);
-        let protocols = Arc::new(Protocols::new(limits.protocols));
-        *self.protocols.write().expect("no panic while held") = protocols;
-    }
-}
-
 struct Acceptor {
     registry: Registry,
-    protocols: Arc<RwLock<Arc<Protocols>>>,
+    protocols: Arc<Protocols>,
     handler: Arc<Handler>,
     tls: Option<TlsAcceptor>,
 }
@@ -207,13 +194,13 @@ impl Acceptor {
 
     fn accepted(&self, socket: TcpStream, peer: SocketAddr) {
         let Some(place) = self.registry.admit(peer.ip()) else {
-            self.handler.telemetry.metrics.turned_away();
+            self.handler.metrics.turned_away.inc();
             if self.tls.is_none() {
                 connection::turn_away(&socket);
             }
             return;
         };
-        self.handler.telemetry.metrics.accepted.inc();
+        self.handler.metrics.accepted.inc();
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the client left at once");
             return;
@@ -222,7 +209,7 @@ impl Acceptor {
             socket,
             peer,
             place,
-            self.protocols.read().expect("no panic while held").clone(),
+            self.protocols.clone(),
             self.handler.clone(),
             self.tls.clone(),
         ));
@@ -231,7 +218,7 @@ impl Acceptor {
     /// Waits after an error of the listener itself, usually that file handles ran out.
     async fn pause(&self, error: &std::io::Error) {
         tracing::warn!(%error, "cannot accept connections for the moment");
-        self.handler.telemetry.metrics.accept_errors.inc();
+        self.handler.metrics.accept_errors.inc();
         let released = self.registry.released();
         self.registry.make_room(HANDLES_PAUSE_MAX);
         // Either way accepting is tried again.

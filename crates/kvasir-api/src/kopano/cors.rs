@@ -1,7 +1,5 @@
 //! Cross-origin requests, for browsers on another site. Off unless configured.
 
-use std::sync::atomic::Ordering;
-
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +19,7 @@ const EXPOSED: &str = "ETag, Kvs-Truncated";
 
 /// Answers preflights and marks all other answers, errors included.
 pub(super) async fn layer(State(kopano): State<Kopano>, request: Request, next: Next) -> Response {
-    if !kopano.allows_origins.load(Ordering::Relaxed) {
+    if !kopano.settings.allow_cors {
         return next.run(request).await;
     }
     let headers = request.headers();

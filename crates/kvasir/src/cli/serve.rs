@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::settings;
 use crate::config::{Config, Sources};
 use crate::exit::Failure;
+use crate::service_manager;
 use crate::telemetry::logs;
 use crate::wire::Server;
 
@@ -43,10 +44,6 @@ pub(super) struct Serve {
     /// none
     #[arg(long)]
     no_bootstrap: bool,
-    /// development, or production, which refuses what is convenient and unsafe [default:
-    /// development]
-    #[arg(long, id = "mode", value_name = "WORD")]
-    mode: Option<String>,
     /// Configuration file in TOML
     #[arg(long, value_name = "FILE", env = "KVASIR_CONFIG")]
     config: Option<PathBuf>,
@@ -75,7 +72,7 @@ impl Serve {
 
 /// Serves until a signal comes.
 pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
-    let (config, layers) = Config::load(sources)?;
+    let (config, _) = Config::load(sources)?;
     logs::begin(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -87,17 +84,15 @@ pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
         // A file that may not grow is then an error of the write, not the end of the process.
         let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
         let _too_large = signal(too_large).context("cannot wait for signals")?;
-        let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for signals")?;
-        let server = Server::start(&config, &layers, sources).await?;
+        let server = Server::start(&config).await?;
         announce(&server);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hang_up.recv() => server.reload(),
-            }
+        service_manager::ready();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
         tracing::info!("stopping");
+        service_manager::stopping();
         server.stop().await?;
         Ok(())
     })

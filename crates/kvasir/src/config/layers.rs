@@ -16,6 +16,10 @@ const VARIABLE_PREFIX: &str = "KVASIR_";
 /// Ending of a setting that names a file which holds a secret.
 const FILE_ENDING: &str = "_file";
 
+/// Stands in front of the names of credentials that come from one folder, as the service unit of the
+/// package loads them (`LoadCredential=kvasir:/etc/kvasir/credentials`).
+const CREDENTIAL_PREFIX: &str = "kvasir_";
+
 /// Suggestions are made for names at least this similar, on the scale of Jaro and Winkler.
 const SIMILAR: f64 = 0.8;
 
@@ -75,8 +79,6 @@ pub struct Found {
     pub given: Given,
     /// Where it came from.
     pub origin: Origin,
-    /// The file that held it, for a secret that has a file of its own.
-    pub file: Option<PathBuf>,
 }
 
 /// A value as it was given.
@@ -103,7 +105,7 @@ impl fmt::Display for Given {
 /// Every value that was given, the strongest for each setting.
 #[derive(Clone, Debug)]
 pub struct Layers {
-    pub(super) values: BTreeMap<String, Found>,
+    values: BTreeMap<String, Found>,
     settings: Vec<Setting>,
 }
 
@@ -174,45 +176,6 @@ impl Layers {
         rows
     }
 
-    /// Where the value of a setting came from.
-    pub fn origin(&self, path: &str) -> Origin {
-        let found = self.values.get(path);
-        found.map_or(Origin::Default, |found| found.origin.clone())
-    }
-
-    /// Settings whose values differ from those of `other`.
-    pub fn differences(&self, other: &Layers) -> Vec<String> {
-        let value = |layers: &Layers, path: &String| {
-            let found = layers.values.get(path);
-            found.map(|found| found.given.to_string())
-        };
-        let mut paths: Vec<&String> = self.values.keys().chain(other.values.keys()).collect();
-        paths.sort();
-        paths.dedup();
-        paths
-            .into_iter()
-            .filter(|path| value(self, path) != value(other, path))
-            .cloned()
-            .collect()
-    }
-
-    /// Takes over the values of these settings, and where the others of the same value stand now.
-    pub fn take_over(&mut self, paths: &[String], from: &Layers) {
-        for path in paths {
-            match from.values.get(path) {
-                Some(found) => self.values.insert(path.clone(), found.clone()),
-                None => self.values.remove(path),
-            };
-        }
-        for (path, found) in &mut self.values {
-            if let Some(now) = from.values.get(path)
-                && now.given.to_string() == found.given.to_string()
-            {
-                found.origin = now.origin.clone();
-            }
-        }
-    }
-
     fn add(&mut self, path: &str, given: Given, origin: Origin) -> Result<(), ConfigError> {
         // A secret and its file, wherever they come from, contradict each other.
         let other = match path.strip_suffix(FILE_ENDING) {
@@ -227,21 +190,7 @@ impl Layers {
                 format!("{path} is also given by {}; leave one out", twice.origin),
             ));
         }
-        let before = self.values.get(path).map(|found| &found.origin);
-        let is_credential = |origin: &Origin| matches!(origin, Origin::Credential(_));
-        if let Some(before) = before.filter(|before| **before != Origin::Default)
-            && (is_credential(before) || is_credential(&origin))
-        {
-            return Err(ConfigError::new(
-                &origin,
-                format!("{path} is also given by {before}; leave one out"),
-            ));
-        }
-        let found = Found {
-            given,
-            origin,
-            file: None,
-        };
+        let found = Found { given, origin };
         self.values.insert(path.to_owned(), found);
         Ok(())
     }
@@ -323,8 +272,12 @@ impl Layers {
             .map(|setting| setting.path.clone())
             .collect();
         for path in names {
-            let file = folder.join(&path);
-            if file.is_file() {
+            // A folder that the service manager hands over as a whole puts its id in front.
+            let names = [path.clone(), format!("{CREDENTIAL_PREFIX}{path}")];
+            for file in names.iter().map(|name| folder.join(name)) {
+                if !file.is_file() {
+                    continue;
+                }
                 let text = secrets::read(&path, &file)?;
                 self.add(&path, Given::Text(text), Origin::Credential(file))?;
             }
@@ -416,7 +369,6 @@ impl Layers {
             let found = Found {
                 given: Given::Text(text),
                 origin: found.origin,
-                file: Some(file),
             };
             self.values.insert(secret, found);
         }

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use kvasir_api::mount::{ERROR_CODE, Found, RouteName};
+use kvasir_api::mount::Found;
 use kvasir_api::request::RequestId;
 use kvasir_api::{RequestInfo, Site};
 
@@ -18,10 +18,8 @@ use super::body::{Answer, BodyPace, Paced};
 use super::gate::Gate;
 use super::proxy::TrustedProxies;
 use super::pulse::Pulse;
-use crate::telemetry::account::{Account, Telemetry};
-use crate::telemetry::logs;
 use crate::telemetry::probes::Probes;
-use crate::telemetry::requests;
+use crate::telemetry::requests::RequestMetrics;
 
 /// Everything that answers requests, shared by the connections of a listener.
 pub struct Handler {
@@ -33,10 +31,10 @@ pub struct Handler {
     pub trusted_proxies: TrustedProxies,
     /// How many requests may be in progress.
     pub gate: Arc<Gate>,
-    /// What is counted, kept and told.
-    pub telemetry: Arc<Telemetry>,
+    /// What is counted.
+    pub metrics: Arc<RequestMetrics>,
     /// How fast request bodies have to come.
-    pub body_pace: Arc<RwLock<BodyPace>>,
+    pub body_pace: BodyPace,
 }
 
 /// The two ends of a connection.
@@ -64,7 +62,7 @@ impl Handler {
         // Requests of one connection usually name the same host, so its text is shared.
         let last_host: RefCell<Arc<str>> = RefCell::new(Arc::from(""));
         hyper::service::service_fn(move |request: Request<Incoming>| {
-            let in_progress = InProgress::begin(&pulse, &self.telemetry);
+            let in_progress = InProgress::begin(&pulse, &self.metrics);
             let info = RequestInfo {
                 id: ids.next(),
                 peer: connected.peer,
@@ -80,55 +78,36 @@ impl Handler {
             let pulse = pulse.clone();
             async move {
                 let _in_progress = in_progress;
-                let (response, account) = handler.answer(request, info).await;
-                Ok(response.map(|body| Answer::new(body, &pulse, account)))
+                let response = handler.answer(request, info).await;
+                Ok(response.map(|body| Answer::new(body, &pulse)))
             }
         })
     }
 
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        mut info: RequestInfo,
-    ) -> (Response<Body>, Option<Box<Account>>) {
+    async fn answer(&self, request: Request<Incoming>, mut info: RequestInfo) -> Response<Body> {
         self.trusted_proxies.apply(request.headers(), &mut info);
         if let Some(response) = self.probes.answer(&info) {
-            return (response, None);
+            return response;
         }
         let found = self.site.find(&info);
         let dialect = found.dialect();
-        let had_credential = request.headers().contains_key(header::AUTHORIZATION);
-        let mut account = Box::new(Account::open(&self.telemetry, request.headers()));
-        let metrics = &self.telemetry.metrics;
-        let mut response = if let Some(_permit) = self.gate.enter(dialect, &info.method) {
+        let response = if let Some(_permit) = self.gate.enter(dialect, &info.method) {
             let request = request.map(|body| self.paced(body, &found));
-            let work = found.handle(request, &info);
-            account.spent.clone().around(work).await
+            found.handle(request, &info).await
         } else {
-            metrics.shed.inc();
+            self.metrics.shed.inc();
             found.refuse(Gate::refusal(), &info)
         };
-        let route = response.extensions_mut().remove::<RouteName>();
-        let code = text(response.headers(), &ERROR_CODE).unwrap_or_default();
-        let answer = requests::Answer {
-            status: response.status(),
-            code,
-            had_credential,
-        };
-        metrics.answered(dialect, route.as_ref(), &info, &answer);
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            tracing::debug!(
-                request = %info.id,
-                dialect,
-                method = %info.method,
-                target = logs::shown_target(&info.uri),
-                status = response.status().as_u16(),
-                duration_ms = info.received.elapsed().as_secs_f64() * 1e3,
-                "answered"
-            );
-        }
-        account.answered(info, dialect, route, response.status());
-        (response, Some(account))
+        self.metrics.answered(dialect, &info, &response);
+        tracing::debug!(
+            request = %info.id,
+            dialect,
+            method = %info.method,
+            status = response.status().as_u16(),
+            duration_ms = info.received.elapsed().as_secs_f64() * 1e3,
+            "answered"
+        );
+        response
     }
 
     /// The body as dialects get it. The usual request has none.
@@ -136,7 +115,7 @@ impl Handler {
         if body.is_end_stream() {
             return Body::empty();
         }
-        let mut pace = *self.body_pace.read().expect("only copied while held");
+        let mut pace = self.body_pace;
         if let Some(gap) = found.body_gap() {
             pace.gap = gap;
         }
@@ -165,16 +144,16 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 /// A request that is being answered: keeps its connection, counts in a gauge.
 struct InProgress {
     pulse: Arc<Pulse>,
-    telemetry: Arc<Telemetry>,
+    metrics: Arc<RequestMetrics>,
 }
 
 impl InProgress {
-    fn begin(pulse: &Arc<Pulse>, telemetry: &Arc<Telemetry>) -> InProgress {
+    fn begin(pulse: &Arc<Pulse>, metrics: &Arc<RequestMetrics>) -> InProgress {
         pulse.request_began();
-        telemetry.metrics.in_progress.inc();
+        metrics.in_progress.inc();
         InProgress {
             pulse: pulse.clone(),
-            telemetry: telemetry.clone(),
+            metrics: metrics.clone(),
         }
     }
 }
@@ -182,7 +161,7 @@ impl InProgress {
 impl Drop for InProgress {
     fn drop(&mut self) {
         self.pulse.request_ended();
-        self.telemetry.metrics.in_progress.dec();
+        self.metrics.in_progress.dec();
     }
 }
 

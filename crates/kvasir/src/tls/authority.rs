@@ -158,7 +158,7 @@ fn lasts(certificate: &str, now: UnixMillis) -> bool {
     ends_at().is_some_and(|ends_at| ends_at.saturating_mul(1000) - ms(AUTHORITY_RENEWED) > now.0)
 }
 
-fn read_if_there(file: &Path) -> anyhow::Result<Option<String>> {
+pub(super) fn read_if_there(file: &Path) -> anyhow::Result<Option<String>> {
     match fs::read_to_string(file) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -167,7 +167,7 @@ fn read_if_there(file: &Path) -> anyhow::Result<Option<String>> {
 }
 
 /// Puts a file in place whole: a start that is cut short leaves the old one or the new one.
-fn replace(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+pub(super) fn replace(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let aside = file.with_extension("new");
     let write = || {
         match fs::remove_file(&aside) {

@@ -161,13 +161,9 @@ fn dialect(
             let admin = admin::Admin::new(ctx, shared.passwords.clone());
             let admin = admin.with_backups(Arc::new(shared.backups.clone()));
             let admin = admin.serving(shared.document.clone());
-            let admin = match config.metrics.enabled {
-                true => admin.with_series(shared.series.clone()),
-                false => admin,
-            };
-            match &shared.live {
-                Some(live) => Arc::new(admin.of(live.clone())),
-                None => Arc::new(admin),
+            match config.metrics.enabled {
+                true => Arc::new(admin.with_series(shared.series.clone())),
+                false => Arc::new(admin),
             }
         }
         "console" => Arc::new(Console::new(ctx)),

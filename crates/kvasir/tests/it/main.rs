@@ -2,20 +2,22 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod access;
+mod acme;
 mod away;
 mod backends;
 mod backups;
 mod canary;
 mod classworks;
 mod cli;
+mod client_certificates;
 mod crash;
 mod crowds;
 mod database_tls;
 mod databases;
 mod deno_crash;
+mod doctor;
 mod edgekv;
 mod folder;
-mod guide;
 mod hostile;
 mod kopano;
 mod kopano_database;
@@ -24,16 +26,16 @@ mod mounts;
 mod moving;
 mod nodes;
 mod openapi;
+mod outside;
 mod overload;
+mod packaging;
 mod protocols;
 mod refusals;
-mod reload;
+mod service_manager;
 mod small_disk;
 mod speak;
 mod streams;
-mod telemetry;
 mod users;
-mod verbs;
 
 use kvasir_testkit::{ServerOptions, TestServer};
 
