@@ -95,8 +95,7 @@ impl Dialect for EdgeKv {
             failure: Some("EdgeKvProblem"),
             proofs: &[openapi::proof::EDGEGRID],
         };
-        let described = <description::Description as utoipa::OpenApi>::openapi();
-        shared.complete(described, &self.database.ctx.base)
+        description::describe(&shared, &self.database.ctx.base)
     }
 
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {

@@ -91,6 +91,15 @@ impl Shared {
                 continue;
             };
             let is_failure = status.starts_with(['4', '5']);
+            // Where the media type is left out it is that of answers, also for failures.
+            if is_failure
+                && self.failure_type != "application/json"
+                && let Some(content) = response.content.shift_remove("application/json")
+            {
+                response
+                    .content
+                    .insert(self.failure_type.to_owned(), content);
+            }
             if is_failure && response.content.is_empty() {
                 let content = Content::new(Some(self.failure_schema()));
                 response
@@ -123,7 +132,9 @@ pub fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Opera
         .filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
-fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+pub(crate) fn operations_mut(
+    item: &mut PathItem,
+) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let all = [
         ("GET", &mut item.get),
         ("PUT", &mut item.put),

@@ -43,6 +43,12 @@ pub struct ClientInfo {
     revoked: bool,
 }
 
+/// All clients.
+#[derive(Serialize, ToSchema)]
+pub struct ClientList {
+    clients: Vec<ClientInfo>,
+}
+
 impl From<ClientSummary> for ClientInfo {
     fn from(client: ClientSummary) -> Self {
         ClientInfo {
@@ -84,7 +90,7 @@ pub(super) async fn create(
 /// `GET /_/api/v1/edgekv/clients`: all credentials, without their secrets.
 #[utoipa::path(
     get, path = "/_/api/v1/edgekv/clients", tag = "admin",
-    responses((status = 200, description = "`{\"clients\": [...]}`", body = [ClientInfo]))
+    responses((status = 200, description = "`{\"clients\": [...]}`", body = ClientList))
 )]
 pub(super) async fn list(
     State(ctx): State<Ctx>,

@@ -1,8 +1,10 @@
 //! What the dialect offers, as OpenAPI.
 
 use utoipa::OpenApi;
+use utoipa::openapi::{Content, RefOr};
 
 use super::handlers::{data_plane, database, items, namespaces, tokens};
+use crate::openapi::{Shared, operations_mut};
 
 /// What a failed request gets: the shape of the database, or that of the gateway in front of it,
 /// which has no `errorCode`.
@@ -68,3 +70,22 @@ pub(super) struct EdgeKvProblem {
     components(schemas(EdgeKvProblem))
 )]
 pub(super) struct Description;
+
+/// The description of the routes. A path whose first segment is no network is not this dialect's, and
+/// is answered in plain text.
+pub(super) fn describe(shared: &Shared, base: &str) -> utoipa::openapi::OpenApi {
+    let mut described = shared.complete(Description::openapi(), base);
+    let of_network = format!("{base}/{{network}}/");
+    for (path, item) in &mut described.paths.paths {
+        if !path.starts_with(&of_network) {
+            continue;
+        }
+        for (_, operation) in operations_mut(item) {
+            if let Some(RefOr::T(failure)) = operation.responses.responses.get_mut("4XX") {
+                let text = Content::new(None::<RefOr<utoipa::openapi::Schema>>);
+                failure.content.insert("text/plain".to_owned(), text);
+            }
+        }
+    }
+    described
+}

@@ -419,7 +419,12 @@ impl<'a> Pass<'a> {
                 self.done(met);
             }
             b'^' => self.reference()?,
-            // Holes, sparse arrays, boxed primitives, host and shared objects, unknown tags.
+            b'a' => {
+                let met = self.meet(start);
+                self.full_sparse_array()?;
+                self.done(met);
+            }
+            // Holes, boxed primitives, host and shared objects, unknown tags.
             _ => return None,
         }
         Some(())
@@ -603,6 +608,37 @@ impl<'a> Pass<'a> {
         }
         // Properties beside the elements have no place in JSON.
         (self.took(b'$') && self.varint()? == 0 && self.len()? == len).then_some(())
+    }
+
+    /// A sparse array that has all of its elements in their order, and nothing else. V8 writes every
+    /// array so that it has read from such bytes itself: whatever a Deno program reads and stores again.
+    fn full_sparse_array(&mut self) -> Step {
+        // Nothing stands behind it: each element is read before the next is believed.
+        let len = self.varint()?;
+        if self.form == Form::Typed {
+            self.open_tag("json_array");
+        }
+        self.push("[");
+        for place in 0..len {
+            self.peek()?;
+            let index = match self.byte()? {
+                b'I' => u64::try_from(self.int32()?).ok()?,
+                b'U' => self.varint()?,
+                _ => return None,
+            };
+            if index != place {
+                return None;
+            }
+            if place > 0 {
+                self.push(",");
+            }
+            self.value()?;
+        }
+        self.push("]");
+        if self.form == Form::Typed {
+            self.close_tag();
+        }
+        (self.took(b'@') && self.varint()? == len && self.varint()? == len).then_some(())
     }
 
     fn map(&mut self) -> Step {

@@ -199,6 +199,20 @@ fn an_object_referred_to_twice_is_shown_twice() {
 }
 
 #[test]
+fn an_array_that_a_program_read_and_stored_again_is_an_array() {
+    // Recorded from Deno 2.9.6: {...(await kv.get(key)).value, status: "shipped"} of a value with
+    // {items: [{productId: "x", quantity: 2}]}. V8 writes an array that it has read as a sparse one.
+    let hex = "ff0f6f 22056974656d73 6101 4900 6f 220970726f647563744964 220178 22087175616e74697479 \
+               4904 7b02 400101 2206737461747573 220773686970706564 7b02";
+    let json = r#"{"items":[{"productId":"x","quantity":2}],"status":"shipped"}"#;
+    assert_eq!(shown(hex), json);
+    assert_eq!(shown("ff0f6100 400000"), "[]");
+    // An object that stands in it twice.
+    let twice = "ff0f6102 4900 6f7b00 4902 5e01 400202";
+    assert_eq!(shown(twice), "[{},{}]");
+}
+
+#[test]
 fn whatever_json_cannot_give_back_is_shown_whole_and_comes_back_unchanged() {
     for hex in [
         // A cycle: const a = []; a.push(a)
@@ -206,6 +220,10 @@ fn whatever_json_cannot_give_back_is_shown_whole_and_comes_back_unchanged() {
         // A hole, a sparse array, an array with a property of its own.
         "ff0f4101 2d 240001",
         "ff0f6105 4902 4904 400105",
+        "ff0f6102 4900 30 4904 30 400202",
+        "ff0f61ffffffff0f 400000",
+        "ff0f6101 4900 30 400102",
+        "ff0f6101 4900 30 220161 30 400201",
         "ff0f4100 220161 4902 240100",
         // A host object, a boxed boolean, half a surrogate pair.
         "ff0f5c 00",

@@ -26,7 +26,7 @@ pub(in crate::edgekv) const AUTH_REFERENCE: HeaderName =
     get, path = "/{network}/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
     security(("edgekv" = [])),
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
         ("item" = String, Path, description = "name of the item"),
@@ -52,7 +52,7 @@ pub(in crate::edgekv) async fn read(
     put, path = "/{network}/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
     security(("edgekv" = [])),
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
         ("item" = String, Path, description = "name of the item"),
@@ -80,7 +80,7 @@ pub(in crate::edgekv) async fn write(
     delete, path = "/{network}/api/v1/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
     security(("edgekv" = [])),
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
         ("item" = String, Path, description = "name of the item"),

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
         ("item" = String, Path, description = "name of the item"),
@@ -41,7 +41,7 @@ pub(in crate::edgekv) async fn read(
 #[utoipa::path(
     put, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
         ("item" = String, Path, description = "name of the item"),
@@ -68,7 +68,7 @@ pub(in crate::edgekv) async fn write(
 #[utoipa::path(
     delete, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/items/{item}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
         ("item" = String, Path, description = "name of the item"),

@@ -29,7 +29,7 @@ pub(in crate::edgekv) struct NetworkPath {
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("details" = Option<String>, Query, description = "`on`: with all members"),
     ),
     responses(
@@ -64,7 +64,7 @@ fn view(found: &Namespace) -> NamespaceView<'_> {
 #[utoipa::path(
     post, path = "/edgekv/v1/networks/{network}/namespaces", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
     ),
     request_body(content = NamespaceBody, content_type = "application/json"),
     responses(
@@ -88,7 +88,7 @@ pub(in crate::edgekv) async fn create(
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     responses(
@@ -108,7 +108,7 @@ pub(in crate::edgekv) async fn read(
 #[utoipa::path(
     put, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     request_body(content = NamespaceBody, content_type = "application/json"),
@@ -135,7 +135,7 @@ pub(in crate::edgekv) async fn update(
 #[utoipa::path(
     delete, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("sync" = Option<bool>, Query, description = "at once"),
     ),
@@ -217,7 +217,7 @@ fn nothing_scheduled(namespace: &str) -> ApiError {
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/status/scheduled-delete", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     responses(
@@ -239,7 +239,7 @@ pub(in crate::edgekv) async fn schedule(
 #[utoipa::path(
     put, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/status/scheduled-delete", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     request_body(content = ScheduleBody, content_type = "application/json"),
@@ -276,7 +276,7 @@ pub(in crate::edgekv) async fn reschedule(
 #[utoipa::path(
     delete, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/status/scheduled-delete", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     responses(
@@ -309,7 +309,7 @@ pub(in crate::edgekv) async fn cancel(
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("maxGroups" = Option<u32>, Query, description = "most groups"),
     ),
@@ -338,7 +338,7 @@ pub(in crate::edgekv) async fn groups(
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
         ("maxItems" = Option<u32>, Query, description = "most items"),
@@ -374,7 +374,7 @@ pub(in crate::edgekv) async fn keys(
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/download", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     responses(
@@ -389,7 +389,7 @@ pub(in crate::edgekv) async fn not_built() -> ApiError {
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/groups/{group}/download", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("group" = String, Path, description = "name of the group"),
     ),
@@ -402,7 +402,7 @@ pub(in crate::edgekv) async fn not_built_for_groups() {}
 #[utoipa::path(
     post, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/upload", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     responses((status = 501, description = "not built"))
@@ -414,7 +414,7 @@ pub(in crate::edgekv) async fn not_built_upload() {}
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/upload", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
     ),
     responses((status = 501, description = "not built"))
@@ -426,7 +426,7 @@ pub(in crate::edgekv) async fn not_built_uploads() {}
 #[utoipa::path(
     get, path = "/edgekv/v1/networks/{network}/namespaces/{namespace}/upload/{job}", tag = "edgekv",
     params(
-        ("network" = String, Path, description = "`staging` or `production`"),
+        ("network" = String, Path, pattern = "^(staging|production)$", description = "`staging` or `production`"),
         ("namespace" = String, Path, description = "name of the namespace"),
         ("job" = String, Path, description = "id of the upload"),
     ),
