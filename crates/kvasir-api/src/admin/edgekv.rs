@@ -90,15 +90,16 @@ pub(super) async fn create(
 /// `GET /_/api/v1/edgekv/clients`: all credentials, without their secrets.
 #[utoipa::path(
     get, path = "/_/api/v1/edgekv/clients", tag = "admin",
-    responses((status = 200, description = "`{\"clients\": [...]}`", body = ClientList))
+    responses((status = 200, description = "every client", body = ClientList))
 )]
 pub(super) async fn list(
     State(ctx): State<Ctx>,
     _administrator: Administrator,
 ) -> Result<Response, ApiError> {
     let found = clients(&ctx).list().await?;
-    let found: Vec<ClientInfo> = found.into_iter().map(ClientInfo::from).collect();
-    Ok(ok(serde_json::json!({ "clients": found })))
+    Ok(ok(ClientList {
+        clients: found.into_iter().map(ClientInfo::from).collect(),
+    }))
 }
 
 /// `DELETE /_/api/v1/edgekv/clients/{client_token}`: ends a credential for ever, effective at once.
