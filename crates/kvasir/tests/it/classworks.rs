@@ -296,6 +296,7 @@ async fn limits_count_the_client_that_a_trusted_proxy_names() {
     let limited = || {
         options()
             .set("classworks.rate_limit", "on")
+            .set("classworks.serve_openly", "true")
             .set("classworks.writes_per_minute", "1")
     };
     let post = async |server: &TestServer, forwarded: &str| {

@@ -80,7 +80,8 @@ async fn keys_come_in_the_order_of_their_bytes_or_the_other_way_round() {
 
 #[tokio::test]
 async fn lists_are_sorted_by_time_and_writer_with_ties_by_key() {
-    let setup = Setup::new();
+    // Served beyond this machine, or the other client would be asked for a token.
+    let setup = Setup::with(|settings| settings.serve_openly = true);
     let mut other = setup.app.clone();
     other.peer = ([10, 0, 0, 1], 1).into();
     for key in ["c", "a", "b"] {

@@ -36,7 +36,8 @@ async fn answers_are_json_in_utf8() {
 
 #[tokio::test]
 async fn metadata_tells_writer_creation_and_last_write() {
-    let setup = Setup::new();
+    // Served beyond this machine, or the other client would be asked for a token.
+    let setup = Setup::with(|settings| settings.serve_openly = true);
     let path = format!("/{NS}/k");
     let metadata = format!("/{NS}/k/metadata");
     setup.store(&path, "{}").await;
@@ -368,7 +369,8 @@ async fn compressed_bodies_are_taken_and_the_limit_counts_what_comes_out() {
 /// Checks `creator_ip_list` and `creator_ip_rubbish`.
 #[tokio::test]
 async fn the_writers_address_comes_from_trusted_proxies_only() {
-    let setup = Setup::new();
+    // Served beyond this machine, or the other client would be asked for a token.
+    let setup = Setup::with(|settings| settings.serve_openly = true);
     let path = format!("/{NS}/k");
     let creator = async |app: &crate::support::App, forwarded: &str| {
         let headers = [("x-forwarded-for", forwarded), ("x-real-ip", "9.9.9.9")];
