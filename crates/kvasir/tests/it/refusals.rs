@@ -130,11 +130,9 @@ async fn mariadb_refuses_with_what_to_do() {
     assert_eq!(tables.trim(), "kv_entry", "tables were made beside it");
 
     let url = server.fresh_url();
-    let newer = format!(
-        "CREATE TABLE kv_schema (id INT PRIMARY KEY, version INT); \
-                         INSERT INTO kv_schema VALUES (1, 99)"
-    );
-    server.run_in(name_of(&url), &newer).unwrap();
+    let newer = "CREATE TABLE kv_schema (id INT PRIMARY KEY, version INT); \
+                         INSERT INTO kv_schema VALUES (1, 99)";
+    server.run_in(name_of(&url), newer).unwrap();
     check(&url, 1, &["has format 99", "knows up to 1"]).await;
 }
 
@@ -214,12 +212,8 @@ async fn a_mysql_server_that_is_read_only_is_refused_and_the_next_of_the_list_us
     primary
         .run(&format!("CREATE DATABASE IF NOT EXISTS {name}"))
         .unwrap();
-    let (_, hosts) = primary
-        .fresh_url()
-        .split_once('@')
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        .unwrap();
-    let host = hosts.split_once('/').unwrap().0.to_owned();
+    let other = primary.fresh_url();
+    let host = other.split_once('@').unwrap().1.split_once('/').unwrap().0;
     let both = format!("mysql://kv:kv@127.0.0.1:{},{host}/{name}", replica.port());
     let server = options().arg("--store").arg(&both).start().await;
     let put = http_client()

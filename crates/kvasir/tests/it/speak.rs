@@ -10,7 +10,8 @@ use kvasir_api::deno::messages::{
 };
 use kvasir_auth::edgegrid::signature::{content_hash, data_to_sign, sign, signing_key};
 use kvasir_auth::edgegrid::{Scheme, edgerc};
-use kvasir_kv::Key;
+use kvasir_kv::{Clock, Key};
+use kvasir_store::SystemClock;
 use kvasir_testkit::oidc::Issuer;
 use kvasir_testkit::server::http_client;
 use kvasir_testkit::{DEADLINE, ServerOptions, TestServer, eventually};
@@ -276,9 +277,8 @@ impl Speaker {
         body: &str,
     ) -> Response {
         let member = |name| edgerc::member(&self.edgerc, "default", name).unwrap();
-        let now = jiff::Timestamp::now()
-            .strftime("%Y%m%dT%H:%M:%S+0000")
-            .to_string();
+        let now = jiff::Timestamp::from_millisecond(SystemClock.now().0).unwrap();
+        let now = now.strftime("%Y%m%dT%H:%M:%S+0000").to_string();
         let signed = format!(
             "EG1-HMAC-SHA256 client_token={};access_token={};timestamp={now};nonce={};",
             member("client_token"),
