@@ -103,7 +103,7 @@ fn a_file_that_was_cut_off_or_goes_on_is_no_backup() {
 
 #[test]
 fn chunks_that_are_left_out_or_moved_are_found() {
-    let (bytes, _) = written(&entries(3_000));
+    let (bytes, _) = written(&entries(6_000));
     // Frames, by their heads.
     let header = u32::from_be_bytes(bytes[10..14].try_into().unwrap()) as usize;
     let mut at = 14 + header + CHECKSUM_BYTES;

@@ -1,7 +1,8 @@
 //! Makes a store hold what a backup holds, and reads it back before it says so.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -195,7 +196,10 @@ impl Place {
             fs::remove_dir_all(&scratch)
                 .with_context(|| format!("cannot remove {}", scratch.display()))?;
         }
-        fs::create_dir_all(&scratch)
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&scratch)
             .with_context(|| format!("cannot create {}", scratch.display()))?;
         Ok(Place {
             data: data.to_owned(),

@@ -76,31 +76,47 @@ impl Administration {
         path: &str,
         body: Option<&Json>,
     ) -> Result<Json, Failure> {
+        let answer = self
+            .exchange(method, path, body.map(Json::to_string))
+            .await?;
+        if answer.is_empty() {
+            return Ok(Json::Null);
+        }
+        Ok(serde_json::from_slice(&answer).context("the answer is not JSON")?)
+    }
+
+    /// As [`Administration::call`], with bodies as they are: members of objects keep their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Administration::call`].
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<Bytes, Failure> {
         let path = format!("{API}{path}");
-        let answer = match self {
+        match self {
             Administration::Running(client) => {
                 let mut request = client.request(method, &path);
                 if let Some(body) = body {
                     request = request
                         .header("content-type", "application/json")
-                        .body(body.to_string());
+                        .body(body);
                 }
                 let answer = client.send(request).await?.bytes().await;
-                answer.map_err(|error| client.unreachable(error))?
+                Ok(answer.map_err(|error| client.unreachable(error))?)
             }
             Administration::Here(here) => {
-                let body = body.map(Json::to_string).unwrap_or_default();
+                let body = body.unwrap_or_default();
                 let (status, answer) = here.call(method, &path, body).await?;
-                if !status.is_success() {
-                    return Err(refused(status, &answer));
+                match status.is_success() {
+                    true => Ok(answer),
+                    false => Err(refused(status, &answer)),
                 }
-                answer
             }
-        };
-        if answer.is_empty() {
-            return Ok(Json::Null);
         }
-        Ok(serde_json::from_slice(&answer).context("the answer is not JSON")?)
     }
 
     /// All items of a paged list: those in `member` of every page of `path`.

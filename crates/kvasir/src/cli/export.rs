@@ -11,7 +11,7 @@ use kvasir_api::dump::{Line, MessageLine};
 use kvasir_kv::keyspace::Cursor;
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::value::RawValue;
 
 use super::admin::Administration;
 use super::client::{Target, block_on, segment};
@@ -135,7 +135,7 @@ impl Export {
         let (entries, messages) = match place {
             Place::Entries(None) => (pages.stream(&self.query()).await?, None),
             Place::Entries(cursor) => {
-                let entries = pages.copy("entries", cursor, |entry| entry.to_string());
+                let entries = pages.copy("entries", cursor, |entry| entry.get().to_owned());
                 (entries.await?, None)
             }
             Place::Messages(cursor) => (0, Some(cursor)),
@@ -145,7 +145,7 @@ impl Export {
         let messages = match has_messages {
             false => 0,
             true => {
-                let line = |message: &Json| json!({ "message": message }).to_string();
+                let line = |message: &RawValue| format!("{{\"message\":{}}}", message.get());
                 pages.copy("messages", messages, line).await?
             }
         };
@@ -184,6 +184,16 @@ impl Default for Place {
     }
 }
 
+/// One page of either kind, its lines as they are.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    entries: Vec<Box<RawValue>>,
+    #[serde(default)]
+    messages: Vec<Box<RawValue>>,
+    cursor: Option<String>,
+}
+
 /// Pages of a database on their way to a file.
 struct Pages<'a> {
     server: &'a Administration,
@@ -215,7 +225,7 @@ impl Pages<'_> {
         &mut self,
         kind: &str,
         mut cursor: Option<String>,
-        line: impl Fn(&Json) -> String,
+        line: impl Fn(&RawValue) -> String,
     ) -> Result<u64, Failure> {
         let mut written = 0;
         let path = format!("{}/{kind}", self.database);
@@ -224,17 +234,18 @@ impl Pages<'_> {
                 None => path.clone(),
                 Some(cursor) => format!("{path}?cursor={}", segment(cursor)),
             };
-            let page = self.server.call(Method::GET, &page, None).await?;
-            for item in page[kind].as_array().into_iter().flatten() {
+            let page = self.server.exchange(Method::GET, &page, None).await?;
+            let page: Page = serde_json::from_slice(&page).context("the answer is not a page")?;
+            for item in page.entries.iter().chain(&page.messages) {
                 writeln!(self.out, "{}", line(item)).context("cannot write the export")?;
                 written += 1;
                 self.progress.add(1);
             }
             // A page is whole in the file before the next one is asked for.
             self.out.flush().context("cannot write the export")?;
-            match page["cursor"].as_str() {
-                Some(next) => cursor = Some(next.to_owned()),
-                None => return Ok(written),
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(written);
             }
         }
     }

@@ -335,7 +335,7 @@ mod tests {
             (
                 true,
                 "00000000000000070002",
-                r#""expiresAt":4102444800000,"#,
+                r#","expiresAt":4102444800000"#,
             ),
             (false, "00000000000000070000", ""),
         ] {
@@ -361,7 +361,7 @@ mod tests {
                 "the expired entry is left out: {lines:?}"
             );
             let first = format!(
-                r#"{{{expiry}"key":[{{"type":"string","value":"a"}}],"value":{{"type":"number","value":1}},"versionstamp":"{stamp}"}}"#
+                r#"{{"key":[{{"type":"string","value":"a"}}],"value":{{"type":"number","value":1}},"versionstamp":"{stamp}"{expiry}}}"#
             );
             assert_eq!(lines[0], first);
             assert!(

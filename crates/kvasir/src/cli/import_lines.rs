@@ -239,9 +239,13 @@ impl<'a> Batches<'a> {
     }
 
     async fn send(&self, what: &str, batch: &impl Serialize) -> Result<serde_json::Value, Failure> {
-        let body = serde_json::to_value(batch).context("cannot write a batch")?;
+        let body = serde_json::to_string(batch).context("cannot write a batch")?;
         let path = format!("/databases/{}/{what}", segment(&self.keyspace));
-        self.server.call(Method::POST, &path, Some(&body)).await
+        let answer = self
+            .server
+            .exchange(Method::POST, &path, Some(body))
+            .await?;
+        Ok(serde_json::from_slice(&answer).context("the answer is not JSON")?)
     }
 
     /// Says what was done, on standard error like every diagnosis.

@@ -195,6 +195,12 @@ async fn every_example_in_the_help_of_client_verbs_works() {
         "db ls",
         "db rm",
         "export",
+        "backup create",
+        "backup ls",
+        "backup verify",
+        "backup prune",
+        "backup schedule",
+        "restore-drill",
     ];
     for verb in verbs {
         let mut args: Vec<&str> = verb.split(' ').collect();

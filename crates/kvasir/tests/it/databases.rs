@@ -139,6 +139,17 @@ async fn an_export_holds_entries_and_messages_and_is_the_same_after_it_was_impor
     assert_eq!(pulled["messages"][0]["attempt"], 2);
 }
 
+/// JavaScript keeps the order of members, and so does an object's V8 form.
+#[tokio::test]
+async fn members_of_objects_keep_their_order_through_import_and_export() {
+    let server = server().await;
+    let line = r#"{"key":[{"type":"string","value":"a"}],"value":{"type":"object","value":{"z":{"type":"number","value":1},"a":{"type":"number","value":2}}},"versionstamp":"00060a24181e40000003"}"#;
+    let file = server.scratch().join("order.jsonl");
+    std::fs::write(&file, format!("{line}\n")).unwrap();
+    done(&server, &["import", &file.to_string_lossy()]).await;
+    assert_eq!(export(&server, "default").await, format!("{line}\n"));
+}
+
 #[tokio::test]
 async fn an_export_that_was_cut_off_anywhere_goes_on_to_the_same_end() {
     let server = server().await;
