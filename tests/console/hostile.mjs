@@ -57,7 +57,7 @@ export const STRINGS = [
   "`${" + RUN + "}`",
   `');${RUN};//`,
   `\\");${RUN};//`,
-  `\u003cscript\u003e${RUN}\u003c/script\u003e`,
+  String.raw`\u003cscript\u003e${RUN}\u003c/script\u003e`,
   `&lt;script&gt;${RUN}&lt;/script&gt;`,
   `%3Cscript%3E${RUN}%3C/script%3E`,
   `\u2028${RUN}\u2029`,
@@ -73,6 +73,7 @@ export const STRINGS = [
 ];
 
 export async function hostile(browser, server, cookies) {
+  if (new Set(STRINGS).size !== STRINGS.length) throw new Error("a hostile string stands twice");
   const context = await browser.context(server, {});
   await context.addCookies(cookies);
   const violations = browser.violations.size;

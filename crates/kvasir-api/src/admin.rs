@@ -17,6 +17,7 @@ pub mod health;
 pub mod keyspaces;
 pub mod messages;
 pub mod metrics;
+pub mod operator;
 pub mod session;
 pub mod tokens;
 pub mod users;
@@ -58,6 +59,7 @@ pub struct Admin {
     series: Option<Arc<metrics::Series>>,
     backups: Option<Arc<dyn Backups>>,
     document: Document,
+    operator: Option<Arc<dyn operator::Operator>>,
 }
 
 /// What the dialect offers.
@@ -112,6 +114,10 @@ pub struct Admin {
         session::begin,
         session::end,
         session::make_link,
+        operator::settings,
+        operator::reload,
+        operator::slow,
+        operator::figures,
         users::list,
         users::create,
         users::show,
@@ -137,6 +143,7 @@ impl Admin {
             series: None,
             backups: None,
             document: Document::default(),
+            operator: None,
         }
     }
 
@@ -158,6 +165,13 @@ impl Admin {
     #[must_use]
     pub fn with_backups(mut self, backups: Arc<dyn Backups>) -> Admin {
         self.backups = Some(backups);
+        self
+    }
+
+    /// The same as part of a running server.
+    #[must_use]
+    pub fn of(mut self, operator: Arc<dyn operator::Operator>) -> Admin {
+        self.operator = Some(operator);
         self
     }
 }
@@ -203,6 +217,7 @@ impl Dialect for Admin {
             .merge(messages::routes())
             .merge(export::routes())
             .merge(backups::routes(self.backups.clone()))
+            .merge(operator::routes(self.operator.clone()))
             .merge(users::routes(&self.ctx, self.passwords.clone()));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new()

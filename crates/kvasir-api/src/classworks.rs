@@ -23,7 +23,7 @@ mod settings;
 mod value;
 mod wire;
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -83,8 +83,15 @@ struct App {
     devices: Devices,
     listings: Listings,
     warmth: Warmth,
-    cors: Cors,
+    cors: RwLock<Arc<Cors>>,
     streams: Arc<Semaphore>,
+}
+
+impl App {
+    /// The origins that are let in now.
+    fn cors(&self) -> Arc<Cors> {
+        self.cors.read().expect("no panic while held").clone()
+    }
 }
 
 impl Classworks {
@@ -97,7 +104,7 @@ impl Classworks {
             devices: Devices::new(ctx.system.clone()),
             listings: Listings::new(Arc::clone(&ctx.clock), Bounds::default()),
             warmth: Warmth::new(),
-            cors: Cors::new(&settings.cors_origins),
+            cors: RwLock::new(Arc::new(Cors::new(&settings.cors_origins))),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             ctx,
             settings,
@@ -205,9 +212,14 @@ impl Dialect for Classworks {
         shared.complete(described, base)
     }
 
+    fn allow_origins(&self, origins: &[String]) {
+        let cors = Arc::new(Cors::new(origins));
+        *self.app.cors.write().expect("no panic while held") = cors;
+    }
+
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {
         let response = error::render(error, request);
-        match &self.app.cors {
+        match &*self.app.cors() {
             // Also for failures of the listener, which the handlers have not seen.
             cors @ Cors::Any => cors.mark(&http::HeaderMap::new(), response),
             Cors::These(_) => response,

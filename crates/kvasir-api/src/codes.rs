@@ -108,6 +108,20 @@ pub const ALL: &[Code] = &[
         "A dialect that is switched off or moved has no routes at its usual place.",
     ),
     code(
+        "not_serving",
+        &[409],
+        "The route is about a running server, and this is a data folder that none holds.",
+        "Start the server, or name it with --server.",
+        "",
+    ),
+    code(
+        "bad_settings",
+        &[400],
+        "The settings that were read again are wrong. The running ones stay in force.",
+        "Mend what the sentence names; `kvasir config check` looks without changing anything.",
+        "The sentence names the file with line and column, the variable, or the flag.",
+    ),
+    code(
         "method_not_allowed",
         &[405],
         "The path exists and does not take this method.",

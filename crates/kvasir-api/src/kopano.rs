@@ -15,6 +15,7 @@ pub mod layout;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::response::Response;
@@ -86,6 +87,7 @@ pub struct Kopano {
     ctx: Ctx,
     provider: Option<Arc<Provider>>,
     settings: Arc<Settings>,
+    allows_origins: Arc<AtomicBool>,
 }
 
 impl Kopano {
@@ -110,6 +112,7 @@ impl Kopano {
         Ok(Kopano {
             ctx,
             provider,
+            allows_origins: Arc::new(AtomicBool::new(settings.allow_cors)),
             settings: Arc::new(settings),
         })
     }
@@ -123,6 +126,12 @@ impl Kopano {
 impl Dialect for Kopano {
     fn name(&self) -> &'static str {
         "kopano"
+    }
+
+    /// Any origin at all allows every one: this dialect's setting is a switch.
+    fn allow_origins(&self, origins: &[String]) {
+        let allows = !origins.is_empty();
+        self.allows_origins.store(allows, Ordering::Relaxed);
     }
 
     fn claims(&self, _method: &Method, path: &str) -> bool {

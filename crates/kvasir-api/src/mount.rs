@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::MatchedPath;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use http::request::Parts;
@@ -65,6 +65,15 @@ pub trait Dialect: Send + Sync + 'static {
         utoipa::openapi::OpenApi::default()
     }
 
+    /// The template of the route that [`Dialect::direct`] answers in place of, for metrics.
+    fn direct_route(&self) -> String {
+        String::new()
+    }
+
+    /// Takes over which origins' web pages may use the dialect, as its `cors_origins` setting says.
+    /// Dialects without such a setting do nothing.
+    fn allow_origins(&self, _origins: &[String]) {}
+
     /// The answer to a failed request, in the dialect's status, headers and body. The site adds
     /// [`ApiError::headers`], [`REQUEST_ID`] and [`ERROR_CODE`].
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response;
@@ -79,6 +88,7 @@ pub trait Dialect: Send + Sync + 'static {
 /// Completes a dialect's routes: unknown paths and methods fail with an [`ApiError`], so that they
 /// are rendered like every other failure.
 pub fn finish(routes: Router) -> Router {
+    let routes = routes.layer(middleware::from_fn(name_route));
     routes
         .fallback(|| async { ApiError::not_found("no such route") })
         .method_not_allowed_fallback(|| async {
@@ -88,6 +98,37 @@ pub fn finish(routes: Router) -> Router {
                 "this route does not take that method",
             )
         })
+}
+
+/// Which route answered, as its template. In the extensions of an answer, for metrics; an answer
+/// without one had no route.
+#[derive(Clone, Debug)]
+pub struct RouteName(Named);
+
+#[derive(Clone, Debug)]
+enum Named {
+    Matched(MatchedPath),
+    Direct(Arc<str>),
+}
+
+impl RouteName {
+    /// The template, such as `/kv/{*keypath}`.
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Named::Matched(path) => path.as_str(),
+            Named::Direct(path) => path,
+        }
+    }
+}
+
+async fn name_route(request: axum::extract::Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(matched) = matched {
+        let name = RouteName(Named::Matched(matched));
+        response.extensions_mut().insert(name);
+    }
+    response
 }
 
 /// Headers that stay on an answer when its error is rendered: what the router says about other
@@ -113,6 +154,7 @@ struct Mount {
     dialect: Arc<dyn Dialect>,
     routes: Router,
     hosts: Vec<String>,
+    direct_route: Arc<str>,
 }
 
 /// A dialect and the host names that lead to it; none for all.
@@ -143,7 +185,8 @@ impl Site {
         let mounts = places
             .into_iter()
             .map(|Place { dialect, hosts }| Mount {
-                routes: dialect.routes().layer(from_fn(note_route)),
+                routes: dialect.routes(),
+                direct_route: dialect.direct_route().into(),
                 dialect,
                 hosts: hosts.iter().map(|host| plain_host(host)).collect(),
             })
@@ -241,10 +284,13 @@ impl Mount {
     async fn answer(&self, request: Request<Body>, info: &RequestInfo) -> Response {
         let (parts, mut body) = request.into_parts();
         if let Some(direct) = self.dialect.direct(&parts, &mut body, info) {
-            return match direct.await {
+            let mut response = match direct.await {
                 Ok(response) => response,
                 Err(error) => self.rendered(error.into_response(), info),
             };
+            let name = RouteName(Named::Direct(self.direct_route.clone()));
+            response.extensions_mut().insert(name);
+            return response;
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(info.clone());
@@ -258,8 +304,8 @@ impl Mount {
             return response;
         };
         let mut rendered = self.dialect.render(&error, info);
-        if let Some(route) = response.extensions_mut().remove::<MatchedPath>() {
-            rendered.extensions_mut().insert(route);
+        if let Some(name) = response.extensions_mut().remove::<RouteName>() {
+            rendered.extensions_mut().insert(name);
         }
         for name in KEPT_HEADERS {
             if let Some(value) = response.headers_mut().remove(&name) {
@@ -280,16 +326,6 @@ impl Mount {
         }
         rendered
     }
-}
-
-/// Leaves the template of the route that served a request on its answer, for who counts requests.
-async fn note_route(request: Request<Body>, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
-    if let Some(route) = route {
-        response.extensions_mut().insert(route);
-    }
-    response
 }
 
 /// Tells a client what it has left, before it is refused. A dialect's own words win.

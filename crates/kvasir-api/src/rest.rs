@@ -154,6 +154,14 @@ impl Dialect for Rest {
         shared.complete(ApiDoc::openapi(), self.base())
     }
 
+    fn direct_route(&self) -> String {
+        format!("{}/{{*keypath}}", self.base())
+    }
+
+    fn allow_origins(&self, origins: &[String]) {
+        self.0.cors.allow(origins.to_vec());
+    }
+
     fn render(&self, error: &ApiError, request: &RequestInfo) -> Response {
         problem::render(error, request)
     }

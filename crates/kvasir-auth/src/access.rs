@@ -14,10 +14,11 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use kvasir_kv::keyspace::{Cursor, List, ListPage};
+use kvasir_kv::spent::{self, Part};
 use kvasir_kv::{
     AtomicWrite, Clock, Error, Keyspace, Mutation, Outcome, RangeRead, Result, SnapshotRead,
     UnixMillis,
@@ -147,12 +148,33 @@ pub struct NewToken {
 pub struct Access {
     system: Keyspace,
     clock: Arc<dyn Clock>,
-    settings: AccessSettings,
+    rules: RwLock<Arc<Rules>>,
     /// The credential of this process's lifetime, kept nowhere else.
     process: RwLock<Option<(TokenId, TokenHash)>>,
     known: Known,
+}
+
+/// What the settings say now.
+#[derive(Debug)]
+struct Rules {
+    settings: AccessSettings,
     by_address: Option<Rates<IpAddr>>,
     by_token: Option<Rates<TokenId>>,
+}
+
+impl Rules {
+    fn new(settings: AccessSettings, clock: &Arc<dyn Clock>) -> Rules {
+        let rates = &settings.rates;
+        let by_address = quota(rates.requests_per_second_per_address)
+            .map(|quota| Rates::new(quota, Arc::clone(clock)));
+        let by_token = quota(rates.requests_per_second_per_token)
+            .map(|quota| Rates::new(quota, Arc::clone(clock)));
+        Rules {
+            settings,
+            by_address,
+            by_token,
+        }
+    }
 }
 
 /// What was read from the store, while [`Access::follow`] keeps it coherent.
@@ -189,15 +211,10 @@ impl std::fmt::Debug for Known {
 impl Access {
     /// Reads and keeps tokens in `system`.
     pub fn new(system: Keyspace, clock: Arc<dyn Clock>, settings: AccessSettings) -> Access {
-        let rates = &settings.rates;
-        let by_address = quota(rates.requests_per_second_per_address)
-            .map(|quota| Rates::new(quota, Arc::clone(&clock)));
-        let by_token = quota(rates.requests_per_second_per_token)
-            .map(|quota| Rates::new(quota, Arc::clone(&clock)));
         Access {
             system,
+            rules: RwLock::new(Arc::new(Rules::new(settings, &clock))),
             clock,
-            settings,
             process: RwLock::new(None),
             known: Known {
                 is_followed: AtomicBool::new(false),
@@ -205,9 +222,17 @@ impl Access {
                 any: AtomicU8::new(ANY_UNKNOWN),
                 tokens: Cache::new(CACHED_TOKENS_MAX),
             },
-            by_address,
-            by_token,
         }
+    }
+
+    /// Takes over other settings. Callers begin with nothing counted against them.
+    pub fn change(&self, settings: AccessSettings) {
+        let rules = Arc::new(Rules::new(settings, &self.clock));
+        *self.rules.write().expect("no panic while it is held") = rules;
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().expect("no panic while it is held"))
     }
 
     /// The principal behind a bearer token, or, without a valid one, whoever may ask without.
@@ -218,6 +243,17 @@ impl Access {
     ///
     /// The outer error is the store's, the inner one says why the request is not let in.
     pub async fn authenticate(
+        &self,
+        bearer: Option<&str>,
+        approach: Approach,
+    ) -> Result<Result<Principal, Denied>> {
+        let began = Instant::now();
+        let answer = self.judge(bearer, approach).await;
+        spent::add(Part::Authorise, began, Instant::now());
+        answer
+    }
+
+    async fn judge(
         &self,
         bearer: Option<&str>,
         approach: Approach,
@@ -237,7 +273,7 @@ impl Access {
         Ok(match approach {
             Approach::Loopback => Ok(Principal::local()),
             Approach::ForeignOrigin => Err(Denied::ForeignOrigin),
-            _ if self.settings.serve_openly => Ok(Principal::anyone()),
+            _ if self.rules().settings.serve_openly => Ok(Principal::anyone()),
             Approach::ForeignHost => Err(Denied::ForeignHost),
             Approach::Public => Err(denied),
         })
@@ -246,16 +282,20 @@ impl Access {
     /// Counts one request from an address and says how it stands, or when to come again. `None` for
     /// an address that is not limited.
     pub fn count_address(&self, client: IpAddr) -> Option<Standing> {
-        let rates = self.by_address.as_ref()?;
-        if client.to_canonical().is_loopback() && !self.settings.rates.on_loopback {
+        let rules = self.rules();
+        let rates = rules.by_address.as_ref()?;
+        if client.to_canonical().is_loopback() && !rules.settings.rates.on_loopback {
             return None;
         }
         Some(rates.take(&counted_address(client)))
     }
 
     fn count_token(&self, id: TokenId, approach: Approach) -> Result<(), Denied> {
-        match &self.by_token {
-            Some(_) if approach == Approach::Loopback && !self.settings.rates.on_loopback => Ok(()),
+        let rules = self.rules();
+        match &rules.by_token {
+            Some(_) if approach == Approach::Loopback && !rules.settings.rates.on_loopback => {
+                Ok(())
+            }
             Some(rates) => TooSoon::unless_allowed(&rates.take(&id)).map_err(Denied::TooSoon),
             None => Ok(()),
         }

@@ -29,6 +29,7 @@ pub mod limits;
 pub mod number;
 pub mod plan;
 pub mod read;
+pub mod spent;
 pub mod store;
 pub mod tuple;
 pub mod value;

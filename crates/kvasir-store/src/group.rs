@@ -32,7 +32,7 @@ use crate::open::OpenOptions;
 use crate::sweeper::ExpiryHint;
 use crate::watch::Hub;
 
-use queue::{Answer, Job, Queue, Task};
+use queue::{Answer, GroupTimes, Job, Queue, Task};
 
 pub(crate) use watchdog::WATCH_EVERY;
 
@@ -370,6 +370,8 @@ impl<E: Engine> Worker<E> {
             changes: draft.slots.into_iter().flatten().collect(),
         };
 
+        let sync_began = monotonic();
+        let mut sync_ended = sync_began;
         // A commit without mutations still uses up a versionstamp, which must not come again.
         if group.last != self.last || !group.changes.is_empty() || !group.spent.is_empty() {
             if let Err(cause) = self.write(&group, answers.len()) {
@@ -379,15 +381,21 @@ impl<E: Engine> Worker<E> {
                 }
                 return Err(cause);
             }
+            sync_ended = monotonic();
             self.publish(&group);
         }
+        let times = GroupTimes {
+            began: started,
+            sync_began,
+            sync_ended,
+        };
         if let Some(at) = next_expiry {
             self.hint.observe(at);
         }
         let count = answers.len();
         for answer in answers {
             answer.count(&self.metrics);
-            answer.send();
+            answer.send(times);
         }
         self.queue.release(count, bytes);
         Ok(())

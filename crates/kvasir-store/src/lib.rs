@@ -37,6 +37,7 @@ pub mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod sweeper;
+pub mod timed;
 pub mod watch;
 
 pub use clock::SystemClock;
@@ -46,3 +47,4 @@ pub use fatal::{FatalError, FatalHook};
 pub use memory::MemoryStore;
 pub use metrics::StoreMetrics;
 pub use open::{OpenError, OpenOptions, open};
+pub use timed::Timed;

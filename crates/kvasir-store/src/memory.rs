@@ -306,7 +306,7 @@ impl Store for MemoryStore {
         if removed > 0 {
             state.last = state.next_stamp(&*self.0.clock);
             self.0.apply(&mut state, due);
-            self.0.metrics.expired_swept.inc_by(u64::from(removed));
+            self.0.metrics.swept(removed);
         }
         if let Some((at, _)) = state.expiries.first() {
             self.0.hint.observe(*at);

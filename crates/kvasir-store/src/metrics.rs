@@ -53,8 +53,17 @@ pub struct StoreMetrics {
     pub followers: Gauge,
     /// Times that a slow follower lost changes and was told so.
     pub follower_overflows: Counter,
+    /// Time from a commit to its being told to a watcher or follower, in seconds.
+    pub watch_lag_seconds: Histogram,
     /// Expired entries removed.
     pub expired_swept: Counter,
+    /// Entries past their expiry that the last sweep found. A value that stays at the size of a
+    /// sweep says that sweeping falls behind.
+    pub expiries_due: Gauge,
+    /// Keys, as far as the backend knows without counting.
+    pub keys: Gauge,
+    /// Keys that expire, as far as the backend knows without counting.
+    pub keys_expiring: Gauge,
     /// Damaged records met by reads.
     pub corrupt_records: Counter,
     /// Torn journal tails cut off at start.
@@ -93,7 +102,11 @@ impl Default for StoreMetrics {
             watchers: Gauge::default(),
             followers: Gauge::default(),
             follower_overflows: Counter::default(),
+            watch_lag_seconds: times(),
             expired_swept: Counter::default(),
+            expiries_due: Gauge::default(),
+            keys: Gauge::default(),
+            keys_expiring: Gauge::default(),
             corrupt_records: Counter::default(),
             mend_repairs: Counter::default(),
             mend_bytes: Counter::default(),
@@ -104,6 +117,12 @@ impl Default for StoreMetrics {
 }
 
 impl StoreMetrics {
+    /// A sweep removed so many entries.
+    pub(crate) fn swept(&self, removed: u32) {
+        self.expired_swept.inc_by(u64::from(removed));
+        self.expiries_due.set(i64::from(removed));
+    }
+
     /// Makes all of them part of `registry`, under names that begin with `store_`.
     #[rustfmt::skip]
     pub fn register(&self, registry: &mut Registry) {
@@ -128,6 +147,10 @@ impl StoreMetrics {
         registry.register("watchers", "Open watches", self.watchers.clone());
         registry.register("followers", "Open followers of ranges", self.followers.clone());
         registry.register("follower_overflows", "Times a slow follower lost changes", self.follower_overflows.clone());
+        registry.register("watch_lag_seconds", "Time from a commit to its being told to a watcher or follower", self.watch_lag_seconds.clone());
+        registry.register("expiries_due", "Entries past their expiry that the last sweep found", self.expiries_due.clone());
+        registry.register("keys", "Keys, roughly", self.keys.clone());
+        registry.register("keys_expiring", "Keys with an expiry, roughly", self.keys_expiring.clone());
         registry.register("expired_swept", "Expired entries removed", self.expired_swept.clone());
         registry.register("corrupt_records", "Damaged records met by reads", self.corrupt_records.clone());
         registry.register("mend_repairs", "Torn journal tails cut off at start", self.mend_repairs.clone());

@@ -233,7 +233,7 @@ impl Store for SqlStore {
         }
         match self.submit(Job::Sweep(due)).await? {
             Answer::Swept(removed) => {
-                self.shared.metrics.expired_swept.inc_by(u64::from(removed));
+                self.shared.metrics.swept(removed);
                 Ok(removed)
             }
             Answer::Outcome(_) | Answer::Ingested => unreachable!("a sweep has a count"),

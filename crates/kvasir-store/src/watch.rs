@@ -13,6 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use futures_util::stream;
 use kvasir_kv::limits::WATCHED_KEYS_MAX;
@@ -22,6 +23,7 @@ use kvasir_kv::{
 };
 use tokio::sync::Notify;
 
+use crate::clock::monotonic;
 use crate::metrics::StoreMetrics;
 
 /// Most keys that all watches of a store observe together. Each costs its bytes and about 300 more.
@@ -315,9 +317,24 @@ impl Watch {
                 .collect();
             self.expires_at = seen.iter().flatten().filter_map(|(_, at)| *at).min();
             if self.last.as_ref() != Some(&seen) {
+                self.measure_lag(&seen);
                 self.last = Some(seen);
                 return Some(Ok(state));
             }
+        }
+    }
+
+    /// Notes how long ago the newest change was committed, which its versionstamp tells.
+    fn measure_lag(&self, seen: &[Option<Seen>]) {
+        let Some(known) = &self.last else {
+            return;
+        };
+        let new = seen.iter().zip(known).filter(|(new, old)| new != old);
+        let newest = new.filter_map(|(new, _)| Some((*new)?.0.micros())).max();
+        if let Some(committed) = newest {
+            let lag = self.clock.now_micros().saturating_sub(committed);
+            let lag = Duration::from_micros(lag).as_secs_f64();
+            self.watcher.hub.metrics.watch_lag_seconds.observe(lag);
         }
     }
 
@@ -346,6 +363,8 @@ struct Follower {
 struct Queue {
     changes: Changes,
     bytes: usize,
+    /// When the oldest of the changes was told.
+    since: Option<Instant>,
 }
 
 impl Follower {
@@ -360,6 +379,7 @@ impl Follower {
             return false;
         }
         let mut queue = self.lock();
+        queue.since.get_or_insert_with(monotonic);
         queue.changes.versionstamp = stamp;
         for (key, present) in concerned {
             let full = queue.changes.keys.len() >= FOLLOWER_KEYS_MAX
@@ -389,12 +409,17 @@ impl Follower {
         queue.bytes = 0;
     }
 
-    fn take(&self) -> Option<Changes> {
+    fn take(&self, metrics: &StoreMetrics) -> Option<Changes> {
         let mut queue = self.lock();
         if queue.changes.keys.is_empty() && !queue.changes.missed {
             return None;
         }
-        Some(std::mem::take(&mut *queue).changes)
+        let taken = std::mem::take(&mut *queue);
+        if let Some(since) = taken.since {
+            let lag = monotonic().saturating_duration_since(since);
+            metrics.watch_lag_seconds.observe(lag.as_secs_f64());
+        }
+        Some(taken.changes)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -414,7 +439,7 @@ impl Following {
         loop {
             // Asked in this order, what was published before the close still arrives.
             let closed = self.hub.is_closed();
-            if let Some(changes) = self.follower.take() {
+            if let Some(changes) = self.follower.take(&self.hub.metrics) {
                 return Some(changes);
             }
             if closed {

@@ -207,20 +207,25 @@ impl State {
             }
             Step::MoveClock(ms) => {
                 bed.clock.set(UnixMillis(bed.clock.now().0 + ms));
-                // Both look at once, so that they bridge the same step.
-                let looked = SnapshotRead::keys([Key::from_strings(["clock"])]);
-                bed.store().read(looked).await.map_err(text)?;
-                self.clock.now();
+                self.look(bed).await?;
                 Ok("moved".into())
             }
             Step::Reopen => {
                 // A store that was closed knows nothing of a step before, and memory cannot be.
                 bed.clock.set(now);
-                self.clock.now();
+                self.look(bed).await?;
                 bed.reopen().await;
                 Ok("reopened".into())
             }
         }
+    }
+
+    /// Lets the store and the model see the time together, so that they bridge the same steps.
+    async fn look(&self, bed: &Bed) -> Result<(), String> {
+        let anything = SnapshotRead::keys([Key::from_strings(["clock"])]);
+        bed.store().read(anything).await.map_err(text)?;
+        self.clock.now();
+        Ok(())
     }
 
     fn write(

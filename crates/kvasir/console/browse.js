@@ -59,10 +59,19 @@ function Place({ keyspace, query }) {
   const delimiter = query.delimiter ?? "";
   const [find, setFind] = useState(query.contains ?? "");
   const to = (/** @type {Record<string, any>} */ changed) => go(["browse", keyspace], { ...query, ...changed });
-  useEffect(() => setFind(query.contains ?? ""), [query.contains]);
+  // What was typed goes into the address after a pause; only an address from elsewhere comes back.
+  const sent = useRef(query.contains ?? "");
   useEffect(() => {
-    if (find === (query.contains ?? "")) return undefined;
-    const timer = setTimeout(() => go(["browse", keyspace], { ...query, contains: find, mode: "list" }, true), 250);
+    if ((query.contains ?? "") === sent.current) return;
+    sent.current = query.contains ?? "";
+    setFind(sent.current);
+  }, [query.contains]);
+  useEffect(() => {
+    if (find === sent.current || find.trim().startsWith("[")) return undefined;
+    const timer = setTimeout(() => {
+      sent.current = find;
+      go(["browse", keyspace], { ...query, contains: find, mode: "list" }, true);
+    }, 250);
     return () => clearTimeout(timer);
   }, [find]);
   const search = (/** @type {KeyboardEvent} */ event) => {

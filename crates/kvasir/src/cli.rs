@@ -5,9 +5,13 @@
 
 pub(crate) mod admin;
 mod backup;
+mod below;
+mod bench;
 mod classworks;
 pub(crate) mod client;
+mod complete;
 mod config;
+pub(crate) mod context;
 mod copy;
 mod data;
 mod db;
@@ -21,16 +25,21 @@ mod import;
 mod import_denokv;
 mod import_journal;
 mod import_lines;
+mod look;
 mod offline;
 pub(crate) mod output;
 mod progress;
 mod restore;
 mod serve;
 pub(crate) mod settings;
+mod shell;
+mod slowlog;
 mod store;
 mod token;
+mod txn;
 mod ui;
 mod user;
+mod watch;
 
 use std::ffi::OsString;
 
@@ -60,7 +69,11 @@ enum Verb {
     Rm(data::Rm),
     #[command(visible_alias = "list")]
     Ls(data::Ls),
-    Watch(data::Watch),
+    Tree(below::Tree),
+    Count(below::Count),
+    Touch(txn::Touch),
+    Txn(txn::Txn),
+    Watch(watch::Watch),
     Token(token::Tokens),
     User(user::Users),
     Store(store::StoreVerbs),
@@ -80,6 +93,16 @@ enum Verb {
     Copy(copy::Copy),
     Import(import::Import),
     Ui(ui::Ui),
+    Slowlog(slowlog::Slowlog),
+    Stats(look::Stats),
+    Top(look::Top),
+    Bench(bench::Bench),
+    Context(context::Contexts),
+    Shell(shell::Shell),
+    Completion(complete::Completion),
+    Man(complete::Man),
+    #[command(name = "__complete", hide = true)]
+    Complete(complete::Complete),
 }
 
 /// Runs the command with these arguments, the first of which is its own name.
@@ -95,7 +118,8 @@ pub fn run(args: Vec<OsString>) -> Exit {
             };
         }
     };
-    match dispatch(&matches) {
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()));
+    match cli.and_then(|cli| dispatch(cli, &matches)) {
         Ok(()) => Exit::Done,
         Err(failure) => {
             complain(&failure);
@@ -114,8 +138,7 @@ fn command() -> clap::Command {
     })
 }
 
-fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
-    let cli = Cli::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))?;
+fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
     let of_verb = matches.subcommand().map(|(_, matches)| matches);
     match cli.verb {
         None => serve::serve(&settings::sources(None, None)),
@@ -144,6 +167,19 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Copy(copy)) => copy.run(),
         Some(Verb::Import(import)) => import.run(),
         Some(Verb::Ui(ui)) => ui.run(),
+        Some(Verb::Slowlog(slowlog)) => slowlog.run(),
+        Some(Verb::Tree(tree)) => tree.run(),
+        Some(Verb::Count(count)) => count.run(),
+        Some(Verb::Touch(touch)) => touch.run(),
+        Some(Verb::Txn(txn)) => txn.run(),
+        Some(Verb::Stats(stats)) => stats.run(),
+        Some(Verb::Top(top)) => top.run(),
+        Some(Verb::Bench(bench)) => bench.run(),
+        Some(Verb::Context(context)) => context.run(),
+        Some(Verb::Shell(shell)) => shell.run(),
+        Some(Verb::Completion(completion)) => completion.run(),
+        Some(Verb::Man(man)) => man.run(),
+        Some(Verb::Complete(complete)) => complete.run(),
     }
 }
 

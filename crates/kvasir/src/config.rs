@@ -10,7 +10,9 @@
 //! module and `main.rs` reads the environment or the arguments.
 
 pub mod backup;
+mod check;
 mod decode;
+pub mod json_schema;
 pub mod kopano_db;
 pub mod layers;
 pub mod limits;
@@ -29,6 +31,8 @@ use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
 use crate::telemetry::logs::LogSettings;
+use crate::telemetry::slow::SlowLogSettings;
+use crate::telemetry::traces::TracingSettings;
 use backup::BackupSettings;
 use kopano_db::KopanoDbSettings;
 use limits::LimitSettings;
@@ -58,6 +62,10 @@ pub struct Config {
     pub log: LogSettings,
     /// `[metrics]`: whether `/metrics` is served.
     pub metrics: MetricsSettings,
+    /// `[slowlog]`: from when on requests are kept as slow.
+    pub slowlog: SlowLogSettings,
+    /// `[tracing]`: spans for a collector.
+    pub tracing: TracingSettings,
     /// `[auth]`: who may ask without a token.
     pub auth: AccessSettings,
     /// `[backup]`: where backups go, when they are taken, and which are kept.
@@ -88,7 +96,7 @@ impl Config {
     /// [`ConfigError`] names the place of what is wrong.
     pub fn load(sources: &Sources) -> Result<(Config, Layers), ConfigError> {
         let layers = Layers::gather(sources, &Config::settings())?;
-        let config = layers.decode()?;
+        let config: Config = layers.decode()?;
         Ok((config, layers))
     }
 

@@ -21,7 +21,7 @@ mod service;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -106,7 +106,7 @@ impl Bound {
 /// Accepts on all listeners and keeps their connections.
 pub struct Listeners {
     registry: Registry,
-    protocols: Arc<Protocols>,
+    protocols: Arc<RwLock<Arc<Protocols>>>,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -118,7 +118,7 @@ impl Listeners {
         let reaper = tokio::spawn(registry.clone().reap());
         Listeners {
             registry,
-            protocols: Arc::new(Protocols::new(limits.protocols)),
+            protocols: Arc::new(RwLock::new(Arc::new(Protocols::new(limits.protocols)))),
             stop: CancellationToken::new(),
             tasks: vec![reaper],
         }
@@ -137,6 +137,14 @@ impl Listeners {
             // Dropping the loop closes the socket.
             stop.run_until_cancelled(acceptor.run(bound.listener)).await;
         }));
+    }
+
+    /// What changes their limits.
+    pub fn live_limits(&self) -> LiveLimits {
+        LiveLimits {
+            registry: self.registry.clone(),
+            protocols: self.protocols.clone(),
+        }
     }
 
     /// A function that counts the open connections, for metrics.
@@ -174,9 +182,26 @@ impl Listeners {
     }
 }
 
+/// Changes the limits of listeners while they serve.
+#[derive(Clone)]
+pub struct LiveLimits {
+    registry: Registry,
+    protocols: Arc<RwLock<Arc<Protocols>>>,
+}
+
+impl LiveLimits {
+    /// From now on these hold: numbers and deadlines for every connection, those of the protocols
+    /// for new ones.
+    pub fn set(&self, limits: Limits) {
+        self.registry.set(limits.connections, limits.deadlines);
+        let protocols = Arc::new(Protocols::new(limits.protocols));
+        *self.protocols.write().expect("no panic while held") = protocols;
+    }
+}
+
 struct Acceptor {
     registry: Registry,
-    protocols: Arc<Protocols>,
+    protocols: Arc<RwLock<Arc<Protocols>>>,
     handler: Arc<Handler>,
     tls: Option<TlsAcceptor>,
 }
@@ -194,13 +219,13 @@ impl Acceptor {
 
     fn accepted(&self, socket: TcpStream, peer: SocketAddr) {
         let Some(place) = self.registry.admit(peer.ip()) else {
-            self.handler.metrics.turned_away.inc();
+            self.handler.telemetry.metrics.turned_away();
             if self.tls.is_none() {
                 connection::turn_away(&socket);
             }
             return;
         };
-        self.handler.metrics.accepted.inc();
+        self.handler.telemetry.metrics.accepted.inc();
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "the client left at once");
             return;
@@ -209,7 +234,7 @@ impl Acceptor {
             socket,
             peer,
             place,
-            self.protocols.clone(),
+            self.protocols.read().expect("no panic while held").clone(),
             self.handler.clone(),
             self.tls.clone(),
         ));
@@ -218,7 +243,7 @@ impl Acceptor {
     /// Waits after an error of the listener itself, usually that file handles ran out.
     async fn pause(&self, error: &std::io::Error) {
         tracing::warn!(%error, "cannot accept connections for the moment");
-        self.handler.metrics.accept_errors.inc();
+        self.handler.telemetry.metrics.accept_errors.inc();
         let released = self.registry.released();
         self.registry.make_room(HANDLES_PAUSE_MAX);
         // Either way accepting is tried again.

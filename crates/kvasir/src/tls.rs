@@ -41,20 +41,20 @@ pub struct Certificates(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    source: Source,
+    source: RwLock<Source>,
     shown: RwLock<Arc<CertifiedKey>>,
     settings: TlsSettings,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Files {
         certificate: PathBuf,
         key: PathBuf,
     },
-    Local(Box<Authority>),
+    Local(Arc<Authority>),
     /// With when the certificate that is shown is to be replaced; `None` for one of the local authority.
-    Acme(Box<Acme>, Option<UnixMillis>),
+    Acme(Arc<Acme>, Option<UnixMillis>),
 }
 
 /// What tells that a file changed.
@@ -78,13 +78,13 @@ impl Certificates {
                 let acme = Acme::open(&tls.acme, &folder.join("acme"))?;
                 match acme.stored(clock.now())? {
                     Some(held) => (
-                        Source::Acme(Box::new(acme), Some(held.renew_at)),
+                        Source::Acme(Arc::new(acme), Some(held.renew_at)),
                         held.shown,
                     ),
                     None => {
                         let names = [&tls.names[..], &tls.acme.names].concat();
                         let shown = local(&names)?.certify(clock.now())?;
-                        (Source::Acme(Box::new(acme), None), shown)
+                        (Source::Acme(Arc::new(acme), None), shown)
                     }
                 }
             }
@@ -96,15 +96,35 @@ impl Certificates {
             (None, None) => {
                 let authority = local(&tls.names)?;
                 let shown = authority.certify(clock.now())?;
-                (Source::Local(Box::new(authority)), shown)
+                (Source::Local(Arc::new(authority)), shown)
             }
             _ => anyhow::bail!("tls.certificate and tls.key are given both or not at all"),
         };
         Ok(Certificates(Arc::new(Inner {
-            source,
+            source: RwLock::new(source),
             shown: RwLock::new(Arc::new(shown)),
             settings: tls.clone(),
         })))
+    }
+
+    /// Shows another certificate from now on: that of other files, or of these files as they are
+    /// now. One that an authority issues over ACME stays.
+    pub fn replace(&self, other: &Certificates) {
+        let (source, shown) = (other.source(), other.shown());
+        let is_acme = |source: &Source| matches!(source, Source::Acme(..));
+        if is_acme(&source) || is_acme(&self.source()) {
+            return;
+        }
+        *self.0.source.write().expect("no panic while held") = source;
+        *self.0.shown.write().expect("no panic while held") = shown;
+    }
+
+    fn source(&self) -> Source {
+        self.0.source.read().expect("no panic while held").clone()
+    }
+
+    fn shown(&self) -> Arc<CertifiedKey> {
+        self.0.shown.read().expect("no panic while held").clone()
     }
 
     /// What listeners accept TLS with.
@@ -135,20 +155,20 @@ impl Certificates {
 
     /// What an authority is shown over HTTP while it looks at our names.
     pub fn challenges(&self) -> Option<Challenges> {
-        match &self.0.source {
+        match &self.source() {
             Source::Acme(acme, _) => Some(acme.challenges.clone()),
             Source::Files { .. } | Source::Local(_) => None,
         }
     }
 
     fn answers_in_handshakes(&self) -> bool {
-        let is_acme = matches!(self.0.source, Source::Acme(..));
+        let is_acme = matches!(self.source(), Source::Acme(..));
         is_acme && self.0.settings.acme.challenge == AcmeChallenge::TlsAlpn01
     }
 
     /// The file with the certificate of the local authority, if it is in use.
     pub fn authority_file(&self) -> Option<PathBuf> {
-        match &self.0.source {
+        match &self.source() {
             Source::Files { .. } | Source::Acme(..) => None,
             Source::Local(authority) => Some(authority.certificate_file()),
         }
@@ -156,7 +176,7 @@ impl Certificates {
 
     /// Renews what is shown for as long as it is polled.
     pub async fn follow(self, clock: Arc<dyn Clock>) {
-        match &self.0.source {
+        match &self.source() {
             Source::Acme(acme, renew_at) => self.follow_acme(acme, *renew_at, &*clock).await,
             Source::Files { .. } | Source::Local(_) => self.follow_own(&*clock).await,
         }
@@ -167,7 +187,7 @@ impl Certificates {
         let mut renew_at = authority::renewal_after(clock.now());
         loop {
             pause(clock).await;
-            let renewed = match &self.0.source {
+            let renewed = match &self.source() {
                 Source::Files { certificate, key } => {
                     let look = self.look();
                     if look == seen {
@@ -227,7 +247,7 @@ impl Certificates {
             let metadata = std::fs::metadata(path).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
         };
-        match &self.0.source {
+        match &self.source() {
             Source::Files { certificate, key } => [look(certificate), look(key)],
             Source::Local(_) | Source::Acme(..) => [None, None],
         }
@@ -236,12 +256,12 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if let Source::Acme(acme, _) = &self.0.source
+        if let Source::Acme(acme, _) = &self.source()
             && challenges::is_authority(&hello)
         {
             return acme.challenges.of_hello(&hello);
         }
-        Some(self.0.shown.read().expect("no panic while held").clone())
+        Some(self.shown())
     }
 }
 

@@ -2,6 +2,7 @@
 //! settings -> store -> dialects -> sites -> listeners.
 
 mod kopano_db;
+mod live;
 mod mounts;
 mod offline;
 mod stores;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::Context;
 use kvasir_api::admin::metrics::Series;
@@ -20,7 +21,7 @@ use kvasir_auth::edgegrid::Clients;
 use kvasir_auth::{Access, AccessSettings, Passwords};
 use kvasir_kv::{Clock, Keyspace, KeyspaceName, Store};
 use kvasir_store::embedded::EmbeddedSettings;
-use kvasir_store::{OpenOptions, StoreMetrics, SystemClock};
+use kvasir_store::{OpenOptions, StoreMetrics, SystemClock, Timed};
 use prometheus_client::registry::Registry;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -28,15 +29,21 @@ use tokio_util::task::TaskTracker;
 
 use crate::backup::desk::{self, Desk};
 use crate::backup::metrics::BackupMetrics;
-use crate::config::Config;
+use crate::config::server::Mode;
+use crate::config::{Config, Layers, Sources};
 use crate::exit::{Exit, Failure};
 use crate::listen::{Bound, Handler, Listeners, TrustedProxies, gate::Gate, handles};
 use crate::server_file::{Left, ServerFile};
+use crate::telemetry::account::Telemetry;
 use crate::service_manager::{self, Handed};
 use crate::telemetry::probes::{self, Probes, Readiness};
+use crate::telemetry::process::Process;
 use crate::telemetry::requests::RequestMetrics;
 use crate::telemetry::series;
+use crate::telemetry::slow::SlowLog;
+use crate::telemetry::traces::Traces;
 use crate::tls::Certificates;
+use live::{Live, Parts};
 use mounts::Mounted;
 
 pub use offline::Offline;
@@ -67,6 +74,7 @@ pub struct Server {
     pub edgerc_file: Option<PathBuf>,
     listeners: Listeners,
     shared: Shared,
+    live: Arc<Live>,
     _server_file: Left,
 }
 
@@ -90,6 +98,8 @@ struct Shared {
     /// What was measured lately, for the console.
     series: Arc<Series>,
     backups: Desk,
+    /// The settings in force; absent while no server runs.
+    live: Option<Arc<Live>>,
 }
 
 /// A store that is not the main one.
@@ -114,11 +124,18 @@ impl Server {
     /// # Errors
     ///
     /// Whatever keeps it from serving; nothing is served then.
-    pub async fn start(config: &Config) -> Result<Server, Failure> {
+    pub async fn start(
+        config: &Config,
+        layers: &Layers,
+        sources: &Sources,
+    ) -> Result<Server, Failure> {
+        config.check_start(layers)?;
         let mut registry = Registry::with_prefix("kvasir");
         let sockets = Sockets::bind(config)?;
         create_private(&config.server.data)?;
-        let shared = Shared::open(config, &mut registry).await?;
+        let mut shared = Shared::open(config, &mut registry).await?;
+        let live = Arc::new(Live::new(sources.clone(), config.clone(), layers.clone()));
+        shared.live = Some(live.clone());
         let tls = sockets.certificates(config, &*shared.clock)?;
         let first_token = shared.admit_administrator(config, &sockets).await?;
         let mounts = mounts::mounts(config, &shared).await?;
@@ -130,8 +147,9 @@ impl Server {
         let server_file = ServerFile::leave(&config.server.data, &urls(&http, &https), &token)?;
         let edgerc_file = shared.leave_edgerc(config, &https, &http).await?;
         let authority_file = tls.as_ref().and_then(Certificates::authority_file);
-        let listeners = shared.listen(config, sockets, mounts, registry, tls)?;
+        let listeners = shared.listen(config, sockets, mounts, registry, tls, &live)?;
         Ok(Server {
+            live,
             http,
             https,
             of_mounts,
@@ -142,6 +160,13 @@ impl Server {
             listeners,
             shared,
         })
+    }
+
+    /// Reads the settings again, as far as they can change while it runs, and logs what came of it.
+    pub fn reload(&self) {
+        let live = self.live.clone();
+        // It reads files.
+        drop(tokio::task::spawn_blocking(move || live.reload()));
     }
 
     /// Stops: takes no new connections, lets requests finish, closes the stores.
@@ -160,6 +185,14 @@ impl Server {
             tracing::warn!(connections = cut_off, "connections were cut off");
         }
         shared.close().await
+    }
+}
+
+/// Who may ask without a token, and how often anybody may.
+fn access_settings(config: &Config) -> AccessSettings {
+    AccessSettings {
+        rates: config.limits.rates.clone(),
+        ..config.auth.clone()
     }
 }
 
@@ -278,7 +311,7 @@ impl Shared {
             ..OpenOptions::default()
         };
         let url = config.server.store_url(&config.store);
-        let store = kvasir_store::open(&url, options).await?;
+        let store = Timed::new(kvasir_store::open(&url, options).await?);
         let system = Keyspace::new(store.clone(), KeyspaceName::system());
         let backup_metrics = BackupMetrics::default();
         backup_metrics.register(registry);
@@ -293,11 +326,7 @@ impl Shared {
             exit: Exit::Usage,
             error,
         })?;
-        let settings = AccessSettings {
-            rates: config.limits.rates.clone(),
-            ..config.auth.clone()
-        };
-        let access = Access::new(system, clock.clone(), settings);
+        let access = Access::new(system, clock.clone(), access_settings(config));
         Ok(Shared {
             store,
             metrics,
@@ -313,6 +342,7 @@ impl Shared {
             background: TaskTracker::new(),
             series: Arc::default(),
             backups,
+            live: None,
         })
     }
 
@@ -323,6 +353,13 @@ impl Shared {
         config: &Config,
         sockets: &Sockets,
     ) -> Result<Option<SecretString>, Failure> {
+        if config.server.mode == Mode::Production && !self.access.is_configured().await? {
+            return Err(Failure::new(
+                Exit::Usage,
+                "there is no credential, which server.mode = \"production\" refuses: create one first \
+                 with `kvasir token create --data DIR`",
+            ));
+        }
         if sockets.all_are_loopback() || config.auth.serve_openly {
             return Ok(None);
         }
@@ -451,20 +488,26 @@ impl Shared {
         sockets: Sockets,
         mounts: Vec<Mounted>,
         mut registry: Registry,
-        tls: Option<Certificates>,
+        certificates: Option<Certificates>,
+        live: &Live,
     ) -> anyhow::Result<Listeners> {
-        let challenges = tls.as_ref().and_then(Certificates::challenges);
-        let tls = tls.map(|tls| tls.acceptor()).transpose()?;
+        let challenges = certificates.as_ref().and_then(Certificates::challenges);
+        let tls = certificates
+            .as_ref()
+            .map(Certificates::acceptor)
+            .transpose()?;
         let mut limits = config.limits.listeners();
         limits.connections.total = handles::connections(limits.connections.total);
         let mut listeners = Listeners::new(limits);
         let count = listeners.connection_count();
         self.register_others(&mut registry);
         let names = mounts.iter().map(|mount| mount.dialect.name());
-        let metrics = Arc::new(RequestMetrics::register(&mut registry, names, count));
-        let registry = config.metrics.enabled.then_some(registry);
+        let metrics = RequestMetrics::register(&mut registry, names, count);
+        registry.register_collector(Box::new(Process::new(std::time::Instant::now())));
+        let registry = Arc::new(registry);
+        let served = config.metrics.enabled.then(|| registry.clone());
         let probes =
-            Arc::new(Probes::new(self.readiness.clone(), registry).with_challenges(challenges));
+            Arc::new(Probes::new(self.readiness.clone(), served).with_challenges(challenges));
         if config.metrics.enabled {
             let sampling = series::sample(probes.clone(), self.series.clone(), self.clock.clone());
             let stop = self.shutdown.clone();
@@ -472,6 +515,20 @@ impl Shared {
                 stop.run_until_cancelled(sampling).await;
             });
         }
+        let traces = Traces::new(&config.tracing, metrics.spans_dropped.clone())?;
+        let (traces, sender) = traces.unzip();
+        if let Some(sender) = sender {
+            let stop = self.shutdown.clone();
+            self.background
+                .spawn(async move { sender.run(stop.cancelled()).await });
+        }
+        let telemetry = Arc::new(Telemetry {
+            metrics,
+            slow: Arc::new(SlowLog::new(config.slowlog.clone())),
+            traces,
+            clock: self.clock.clone(),
+        });
+        let body_pace = Arc::new(RwLock::new(config.limits.body_pace()));
         let gate = Arc::new(Gate::new(
             config.limits.requests_in_progress,
             self.metrics.clone(),
@@ -484,10 +541,21 @@ impl Shared {
                 probes: probes.clone(),
                 trusted_proxies: TrustedProxies(config.server.trusted_proxies.clone()),
                 gate: gate.clone(),
-                metrics: metrics.clone(),
-                body_pace: config.limits.body_pace(),
+                telemetry: telemetry.clone(),
+                body_pace: body_pace.clone(),
             })
         };
+        live.attach(Parts {
+            gate: gate.clone(),
+            body_pace: body_pace.clone(),
+            listeners: listeners.live_limits(),
+            telemetry: telemetry.clone(),
+            registry,
+            access: self.access.clone(),
+            certificates,
+            clock: self.clock.clone(),
+            dialects: mounts.iter().map(|mount| mount.dialect.clone()).collect(),
+        });
         for (addr, bound) in sockets.of_mounts {
             let own = mounts.iter().filter(|mount| mount.listen.contains(&addr));
             let own = own.cloned().collect();

@@ -64,8 +64,9 @@ pub(super) async fn list(
             rest.start = entry.key.successor();
             continue;
         };
-        // Behind everything that continues the name.
-        rest.start = Key::from_strings([&name]).with_suffix(&[0xff]);
+        // Behind every key of it, whatever bytes those begin with: names hold no zero byte, so no
+        // other name begins with these bytes.
+        rest.start = KeyRange::starting_with(&Key::from_strings([&name])).end;
         if name.parse::<KeyspaceName>().is_ok() {
             keyspaces.push(KeyspaceInfo { name });
         }

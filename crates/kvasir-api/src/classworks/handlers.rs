@@ -40,16 +40,16 @@ pub(super) async fn serve(
 ) -> Result<Response, ApiError> {
     let headers = &parts.headers;
     if parts.method == Method::OPTIONS {
-        return Ok(app.cors.preflight(headers));
+        return Ok(app.cors().preflight(headers));
     }
     let limit = Duration::from_secs(app.settings.timeout_seconds.into());
     let answer = within(&*app.ctx.clock, limit, answer(app, face, parts, info, body)).await;
     match answer {
         Ok(response) if parts.method == Method::HEAD => {
-            Ok(app.cors.mark(headers, error::without_body(response)))
+            Ok(app.cors().mark(headers, error::without_body(response)))
         }
-        Ok(response) => Ok(app.cors.mark(headers, response)),
-        Err(error) => Err(app.cors.mark_error(headers, error)),
+        Ok(response) => Ok(app.cors().mark(headers, response)),
+        Err(error) => Err(app.cors().mark_error(headers, error)),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Cross-origin requests, for browsers on another site. Off unless configured.
 
+use std::sync::atomic::Ordering;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -19,7 +21,7 @@ const EXPOSED: &str = "ETag, Kvs-Truncated";
 
 /// Answers preflights and marks all other answers, errors included.
 pub(super) async fn layer(State(kopano): State<Kopano>, request: Request, next: Next) -> Response {
-    if !kopano.settings.allow_cors {
+    if !kopano.allows_origins.load(Ordering::Relaxed) {
         return next.run(request).await;
     }
     let headers = request.headers();

@@ -1,5 +1,7 @@
 //! Requests from web pages of other origins: off unless configured.
 
+use std::sync::{Arc, RwLock};
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::middleware::Next;
@@ -17,25 +19,36 @@ const EXPOSED: &str = "ETag, Link, X-KV-Versionstamp, X-KV-Expires-At, X-KV-Curs
 /// The origins that are let in.
 #[derive(Debug)]
 pub(super) struct Cors {
-    origins: Vec<String>,
+    origins: RwLock<Arc<[String]>>,
 }
 
 impl Cors {
     /// Lets in these origins, all of them if `*` is one.
     pub(super) fn new(origins: Vec<String>) -> Cors {
-        Cors { origins }
+        Cors {
+            origins: RwLock::new(origins.into()),
+        }
+    }
+
+    /// From now on lets in these.
+    pub(super) fn allow(&self, origins: Vec<String>) {
+        *self.origins.write().expect("no panic while held") = origins.into();
+    }
+
+    fn origins(&self) -> Arc<[String]> {
+        self.origins.read().expect("no panic while held").clone()
     }
 
     /// Whether the answer to a request needs headers from here.
     pub(super) fn concerns(&self, headers: &HeaderMap) -> bool {
-        !self.origins.is_empty() && headers.contains_key(header::ORIGIN)
+        headers.contains_key(header::ORIGIN) && !self.origins().is_empty()
     }
 
     /// The origin that sent a request, if it is let in.
     pub(super) fn allowed<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let origin = headers.get(header::ORIGIN)?;
         let is_let_in = |known: &String| known == "*" || known.as_bytes() == origin.as_bytes();
-        self.origins.iter().any(is_let_in).then_some(origin)
+        self.origins().iter().any(is_let_in).then_some(origin)
     }
 }
 

@@ -396,8 +396,8 @@ async fn a_list_is_paged_by_cursor_and_filtered_without_losing_the_place() {
         .json();
     assert_eq!(
         found["entries"].as_array().unwrap().len(),
-        11,
-        "0077, 0770 to 0779"
+        12,
+        "0077, 0770 to 0779, 1077"
     );
     assert_eq!(found["cursor"], Json::Null);
     for bad in [

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 
-use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use kvasir_kv::{Cause, Entry, Error, Key, Result, UnixMillis, Versionstamp};
 
 use super::Opened;
@@ -411,6 +411,13 @@ impl Prober {
                     }
                     if let Ok(bytes) = db.disk_space() {
                         metrics.disk_bytes.set(bytes.cast_signed());
+                    }
+                    for (name, gauge) in [(DATA, &metrics.keys), (EXPIRY, &metrics.keys_expiring)] {
+                        // They exist; the options are those of a keyspace that would be made.
+                        if let Ok(keyspace) = db.keyspace(name, KeyspaceCreateOptions::default) {
+                            let count = keyspace.approximate_len();
+                            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+                        }
                     }
                     std::thread::park_timeout(WATCH_EVERY);
                 }

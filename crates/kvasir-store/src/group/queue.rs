@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use kvasir_kv::spent::{self, Part};
 use kvasir_kv::{AtomicWrite, Cause, Entry, Error, Outcome, Result, UnixMillis, Versionstamp};
 use tokio::sync::{oneshot, watch};
 
@@ -24,7 +25,15 @@ pub(super) enum Task {
 }
 
 /// Where an answer goes. Whoever waited may be gone.
-pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
+pub(super) type Reply<T> = oneshot::Sender<(Result<T>, Option<GroupTimes>)>;
+
+/// When the group of a write was begun, and written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupTimes {
+    pub(super) began: Instant,
+    pub(super) sync_began: Instant,
+    pub(super) sync_ended: Instant,
+}
 
 /// A task in the queue.
 pub(super) struct Job {
@@ -41,20 +50,21 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn send(self) {
+    pub(super) fn send(self, times: GroupTimes) {
+        let times = Some(times);
         match self {
-            Answer::Commit(answer, reply) => drop(reply.send(answer)),
-            Answer::Ingest(answer, reply) => drop(reply.send(answer)),
-            Answer::Sweep(answer, reply) => drop(reply.send(answer)),
+            Answer::Commit(answer, reply) => drop(reply.send((answer, times))),
+            Answer::Ingest(answer, reply) => drop(reply.send((answer, times))),
+            Answer::Sweep(answer, reply) => drop(reply.send((answer, times))),
         }
     }
 
     pub(super) fn outcome_unknown(self, cause: &Cause) {
         let error = Error::OutcomeUnknown(Arc::clone(cause));
         match self {
-            Answer::Commit(_, reply) => drop(reply.send(Err(error))),
-            Answer::Ingest(_, reply) => drop(reply.send(Err(error))),
-            Answer::Sweep(_, reply) => drop(reply.send(Err(error))),
+            Answer::Commit(_, reply) => drop(reply.send((Err(error), None))),
+            Answer::Ingest(_, reply) => drop(reply.send((Err(error), None))),
+            Answer::Sweep(_, reply) => drop(reply.send((Err(error), None))),
         }
     }
 
@@ -70,7 +80,7 @@ impl Answer {
                 metrics.no_space.inc();
             }
             Answer::Sweep(Ok(removed), _) => {
-                metrics.expired_swept.inc_by(u64::from(*removed));
+                metrics.swept(*removed);
             }
             Answer::Commit(Err(_), _) | Answer::Ingest(..) | Answer::Sweep(Err(_), _) => {}
         }
@@ -133,9 +143,17 @@ impl Queue {
         task: impl FnOnce(Reply<T>) -> Task,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        let submitted = monotonic();
         self.push(bytes, task(reply))?;
         match answer.await {
-            Ok(answer) => answer,
+            Ok((answer, times)) => {
+                if let Some(times) = times {
+                    spent::add(Part::Queue, submitted, times.began);
+                    spent::add(Part::Lock, times.began, times.sync_began);
+                    spent::add(Part::Sync, times.sync_began, times.sync_ended);
+                }
+                answer
+            }
             Err(_) => Err(Error::outcome_unknown("the committer has ended")),
         }
     }
@@ -247,9 +265,9 @@ impl Queue {
         for job in waiting {
             let error = Error::Unavailable(Arc::clone(&cause));
             match job.task {
-                Task::Commit(_, reply) => drop(reply.send(Err(error))),
-                Task::Ingest(_, reply) => drop(reply.send(Err(error))),
-                Task::Sweep(_, _, reply) => drop(reply.send(Err(error))),
+                Task::Commit(_, reply) => drop(reply.send((Err(error), None))),
+                Task::Ingest(_, reply) => drop(reply.send((Err(error), None))),
+                Task::Sweep(_, _, reply) => drop(reply.send((Err(error), None))),
             }
         }
         self.end.send_replace(Some(Err(Error::Unavailable(cause))));

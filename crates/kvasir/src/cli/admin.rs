@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use reqwest::Method;
 use serde_json::Value as Json;
 
-use super::client::{Client, Target, refused, segment};
+use super::client::{Client, Place, Target, refused, segment};
 use super::settings;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
@@ -48,7 +48,12 @@ impl Administration {
         let (config, _) = Config::load(&sources)?;
         let folder = &config.server.data;
         let is_running = ServerFile::read(folder)?.is_some();
-        if target.server.is_some() || is_running {
+        let is_named = match target.place()? {
+            Place::Address(_) => true,
+            Place::Context(_) => target.data.is_none() && !is_running,
+            Place::Folder(_) => false,
+        };
+        if is_named || is_running {
             return Ok(Administration::Running(target.client()?));
         }
         if !Path::new(folder).exists() && config.store.url.is_empty() {

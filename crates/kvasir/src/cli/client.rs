@@ -12,6 +12,7 @@ use reqwest::{Method, RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::context::{Known, Named};
 use crate::exit::{Exit, Failure};
 use crate::server_file::ServerFile;
 
@@ -31,9 +32,13 @@ const PATH_PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 /// Which server to talk to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Target {
-    /// Address of the server [default: the one that holds --data, else http://127.0.0.1:8000]
-    #[arg(long, value_name = "URL", env = "KVASIR_SERVER")]
+    /// Address of the server [default: KVASIR_SERVER, the one that holds --data, the selected context,
+    /// http://127.0.0.1:8000]
+    #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
+    /// Server by its name, see `kvasir context` [default: KVASIR_CONTEXT]
+    #[arg(long, value_name = "NAME", conflicts_with = "server")]
+    pub(crate) context: Option<String>,
     /// Data folder of a server on this machine [default: kvasir-data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -57,23 +62,83 @@ impl Target {
     ///
     /// For a token file that cannot be read.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let folder = self.data.as_deref().unwrap_or(Path::new("kvasir-data"));
-        let local = match &self.server {
-            None => ServerFile::read(folder)?,
-            Some(_) => None,
+        let token = token_of_environment(self.token_file.as_deref())?;
+        let (base, own) = match self.place()? {
+            Place::Address(server) => (server.trim_end_matches('/').to_owned(), None),
+            Place::Context(named) => {
+                let own = if token.is_none() {
+                    named.token()?
+                } else {
+                    None
+                };
+                (named.server, own)
+            }
+            Place::Folder(folder) => match ServerFile::read(&folder)? {
+                Some(local) => (local.base().to_owned(), Some(local.token)),
+                None => (LOOPBACK.to_owned(), None),
+            },
         };
-        let base = match (&self.server, &local) {
-            (Some(server), _) => server.trim_end_matches('/').to_owned(),
-            (None, Some(local)) => local.base().to_owned(),
-            (None, None) => "http://127.0.0.1:8000".to_owned(),
-        };
-        let token = match token_of_environment(self.token_file.as_deref())? {
-            Some(token) => Some(token),
-            None => local.map(|local| local.token),
-        };
+        let token = token.or(own);
         Client::new(base, token)
     }
+
+    /// Where the server is: the first of flag, environment, data folder, selected context.
+    ///
+    /// # Errors
+    ///
+    /// For a context that does not exist.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command's own variables, which are no settings"
+    )]
+    pub(crate) fn place(&self) -> Result<Place, Failure> {
+        let variable = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|value: &String| !value.is_empty())
+        };
+        let of_context = |name: &str| -> Result<Place, Failure> {
+            let known = Known::read()?.ok_or_else(|| {
+                Failure::usage("contexts need a place: set HOME or XDG_CONFIG_HOME")
+            })?;
+            Ok(Place::Context(known.named(name)?.clone()))
+        };
+        if let Some(server) = &self.server {
+            return Ok(Place::Address(server.clone()));
+        }
+        if let Some(name) = &self.context {
+            return of_context(name);
+        }
+        if let Some(folder) = &self.data {
+            return Ok(Place::Folder(folder.clone()));
+        }
+        if let Some(server) = variable("KVASIR_SERVER") {
+            return Ok(Place::Address(server));
+        }
+        if let Some(name) = variable("KVASIR_CONTEXT") {
+            return of_context(&name);
+        }
+        let known = Known::read()?;
+        Ok(match known.as_ref().and_then(Known::selected) {
+            Some(named) => Place::Context(named.clone()),
+            None => Place::Folder("kvasir-data".into()),
+        })
+    }
 }
+
+/// Where a server is.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// At an address.
+    Address(String),
+    /// At the address of a context.
+    Context(Named),
+    /// Wherever the server of a data folder listens, if one runs.
+    Folder(PathBuf),
+}
+
+/// Where a server listens unless told otherwise.
+const LOOPBACK: &str = "http://127.0.0.1:8000";
 
 #[expect(
     clippy::disallowed_methods,

@@ -1,11 +1,11 @@
-//! `get`, `put`, `rm`, `ls` and `watch`: entries of a server's default database.
+//! `get`, `put`, `rm` and `ls`: entries of a server's default database.
 
 use std::io::{IsTerminal, Read, Write};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder, Response};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -51,15 +51,62 @@ impl Get {
                 let request = client
                     .request(Method::GET, &path)
                     .header("accept", "application/octet-stream, application/json;q=0.9");
-                let body = client.send(request).await?.bytes().await;
+                let body = self.found(&client, request).await?.bytes().await;
                 return printer.bytes(&body.map_err(|error| client.unreachable(error))?);
             }
             let request = client.request(Method::GET, &format!("{path}?meta=true"));
-            let body = client.send(request).await?.text().await;
+            let body = self.found(&client, request).await?.text().await;
             let body = body.map_err(|error| client.unreachable(error))?;
             let entry: Entry<'_> = parse(&body)?;
             printer.one(&body, || entry.value().to_owned())
         })
+    }
+}
+
+/// Keys beside a missing one that are looked at for a suggestion.
+const NEIGHBOURS: usize = 200;
+
+/// How alike two keys have to be for one to be suggested, from 0 to 1.
+const LIKENESS_MIN: f64 = 0.9;
+
+impl Get {
+    /// The answer for a key that is there. Of one that is not, the failure names what was probably
+    /// meant.
+    async fn found(&self, client: &Client, request: RequestBuilder) -> Result<Response, Failure> {
+        let failure = match client.send(request).await {
+            Err(failure) if failure.exit == Exit::NotFound => failure,
+            other => return other,
+        };
+        // Without a suggestion, or the right to look for one, the failure is as it was.
+        match self.similar(client).await {
+            Ok(Some(key)) => Err(Failure::new(
+                failure.exit,
+                format!("{failure}; did you mean {key}?"),
+            )),
+            Ok(None) | Err(_) => Err(failure),
+        }
+    }
+
+    /// The most similar of the keys beside this one.
+    async fn similar(&self, client: &Client) -> Result<Option<String>, Failure> {
+        let beside = match self.key.rsplit_once('.') {
+            Some((parent, _)) => kv_path(parent),
+            None => "/kv".to_owned(),
+        };
+        let path = format!("{beside}?list=true&values=false&limit={NEIGHBOURS}");
+        let request = client
+            .request(Method::GET, &path)
+            .header("accept", "application/x-ndjson");
+        let mut lines = client.lines(client.send(request).await?);
+        let mut best = (LIKENESS_MIN, None);
+        while let Some(line) = lines.next().await {
+            let key = parse::<Entry<'_>>(&line?)?.shown_key();
+            let likeness = strsim::jaro_winkler(&key, &self.key);
+            if likeness >= best.0 {
+                best = (likeness, Some(key));
+            }
+        }
+        Ok(best.1)
     }
 }
 
@@ -207,9 +254,12 @@ pub(super) struct Rm {
     /// Only tell what would be removed
     #[arg(long, requires = "prefix")]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask, up to 1,000 keys
     #[arg(long)]
     yes: bool,
+    /// The prefix once more, to remove more than 1,000 keys without being asked
+    #[arg(long, value_name = "PREFIX", requires = "prefix")]
+    confirm: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -230,7 +280,7 @@ impl Rm {
                         |_| format!("would remove {what}: {}", sample.join(", ")),
                     );
                 }
-                self.confirm(&what, &sample)?;
+                self.confirm(count, &what, &sample)?;
                 path.push_str("?list=true");
             }
             let request = client.request(Method::DELETE, &path);
@@ -252,19 +302,31 @@ impl Rm {
         })
     }
 
-    fn confirm(&self, what: &str, sample: &[String]) -> Result<(), Failure> {
-        if self.yes {
+    fn confirm(&self, count: usize, what: &str, sample: &[String]) -> Result<(), Failure> {
+        let is_large = count > UNTYPED_MAX;
+        if is_large && self.confirm.as_ref() == Some(&self.key) {
+            return Ok(());
+        }
+        if self.yes && !is_large {
             return Ok(());
         }
         if !std::io::stdin().is_terminal() {
+            let how = match is_large {
+                true => format!("say --confirm {}", self.key),
+                false => "say --yes".to_owned(),
+            };
             return Err(Failure::usage(format!(
-                "{what} would be removed; say --yes, or look first with --dry-run"
+                "{what} would be removed; {how}, or look first with --dry-run"
             )));
         }
+        let question = match is_large {
+            true => format!("Type {} to remove them: ", self.key),
+            false => "Go on? [y/N] ".to_owned(),
+        };
         let mut terminal = std::io::stderr();
         let asked = write!(
             terminal,
-            "Remove {what}, such as {}? [y/N] ",
+            "Removes {what}, such as {}. {question}",
             sample.join(", ")
         );
         let mut answer = String::new();
@@ -272,12 +334,19 @@ impl Rm {
             .and_then(|()| terminal.flush())
             .and_then(|()| std::io::stdin().read_line(&mut answer))
             .context("cannot ask")?;
-        match answer.trim() {
-            "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Failure::new(Exit::Failed, "nothing was removed")),
+        let agreed = match is_large {
+            true => answer.trim() == self.key,
+            false => matches!(answer.trim(), "y" | "Y" | "yes"),
+        };
+        match agreed {
+            true => Ok(()),
+            false => Err(Failure::new(Exit::Failed, "nothing was removed")),
         }
     }
 }
+
+/// Most keys that are removed without their prefix being typed; CLI-5 of the operator's contract.
+const UNTYPED_MAX: usize = 1000;
 
 /// Keys shown before many are removed.
 const SAMPLE: usize = 5;
@@ -365,59 +434,29 @@ impl Ls {
     }
 }
 
-/// Follow the changes of a key.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  kvasir watch users.john
-  kvasir watch users.john --count 1 -o jsonl
-
-Exit codes: 0 the server ended the watch or --count was reached, 1 failed, 2 usage, 4 denied,
-6 unreachable")]
-pub(super) struct Watch {
-    /// Key, its parts separated by dots
-    key: String,
-    /// End after so many states, the present one included
-    #[arg(long, value_name = "COUNT")]
-    count: Option<u64>,
-    #[command(flatten)]
-    common: Common,
-}
-
-impl Watch {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        block_on(async {
-            let client = self.common.target.client()?;
-            let path = format!("{}?watch=true", kv_path(&self.key));
-            let request = client
-                .request(Method::GET, &path)
-                .header("accept", "text/event-stream");
-            let mut lines = client.lines(client.send(request).await?);
-            let mut printer = Printer::new(&self.common.form);
-            printer.begin(&["versionstamp", "value"])?;
-            let mut left = self.count.unwrap_or(u64::MAX);
-            while left > 0
-                && let Some(line) = lines.next().await
-            {
-                let line = line?;
-                let Some(data) = line.strip_prefix("data:") else {
-                    continue;
-                };
-                let data = data.trim_start();
-                let state: Entry<'_> = parse(data)?;
-                let stamp = state.versionstamp.unwrap_or("-").to_owned();
-                printer.row(&data, &[stamp, state.value().to_owned()])?;
-                printer.flush()?;
-                left -= 1;
-            }
-            printer.end()
-        })
-    }
-}
-
 /// The path of a key in the REST dialect, which splits keys as this command does.
-fn kv_path(key: &str) -> String {
+pub(super) fn kv_path(key: &str) -> String {
     format!("/kv/{}", segment(key))
+}
+
+/// The parts of a key as it is typed: separated by dots, `\\.` being a dot inside a part.
+pub(super) fn split_path(key: &str) -> Vec<String> {
+    let (mut parts, mut part) = (Vec::new(), String::new());
+    let mut chars = key.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '.' => parts.push(std::mem::take(&mut part)),
+            '\\' => part.extend(chars.next()),
+            char => part.push(char),
+        }
+    }
+    parts.push(part);
+    parts
+}
+
+/// The key of a line of a list, as it would be typed.
+pub(super) fn listed_path(line: &str) -> Result<String, Failure> {
+    Ok(parse::<Entry<'_>>(line)?.shown_key())
 }
 
 async fn json(client: &Client, response: reqwest::Response) -> Result<Json, Failure> {
@@ -436,7 +475,6 @@ struct Entry<'a> {
     #[serde(borrow)]
     key: &'a RawValue,
     path: Option<String>,
-    versionstamp: Option<&'a str>,
     #[serde(borrow)]
     value: Option<&'a RawValue>,
 }
@@ -463,7 +501,7 @@ fn text(value: &Json) -> String {
 }
 
 /// Reports a change: a sentence for people, JSON with the server's address for programs.
-fn changed(
+pub(super) fn changed(
     client: &Client,
     form: &Form,
     mut answer: Json,

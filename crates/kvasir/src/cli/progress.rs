@@ -30,6 +30,15 @@ enum Shown {
     Never,
 }
 
+impl ProgressForm {
+    /// Nothing is shown.
+    pub(crate) fn never() -> ProgressForm {
+        ProgressForm {
+            progress: Shown::Never,
+        }
+    }
+}
+
 /// Progress of one piece of work.
 pub(crate) struct Progress {
     unit: &'static str,

@@ -44,6 +44,10 @@ pub(super) struct Serve {
     /// none
     #[arg(long)]
     no_bootstrap: bool,
+    /// development, or production, which refuses what is convenient and unsafe [default:
+    /// development]
+    #[arg(long, id = "mode", value_name = "WORD")]
+    mode: Option<String>,
     /// Configuration file in TOML
     #[arg(long, value_name = "FILE", env = "KVASIR_CONFIG")]
     config: Option<PathBuf>,
@@ -72,7 +76,7 @@ impl Serve {
 
 /// Serves until a signal comes.
 pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
-    let (config, _) = Config::load(sources)?;
+    let (config, layers) = Config::load(sources)?;
     logs::begin(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -84,12 +88,16 @@ pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
         // A file that may not grow is then an error of the write, not the end of the process.
         let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
         let _too_large = signal(too_large).context("cannot wait for signals")?;
-        let server = Server::start(&config).await?;
+        let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for signals")?;
+        let server = Server::start(&config, &layers, sources).await?;
         announce(&server);
         service_manager::ready();
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => server.reload(),
+            }
         }
         tracing::info!("stopping");
         service_manager::stopping();

@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::{Config, Kind, Sources, special};
+use crate::config::{Config, Kind, Sources, secrets, special};
 
 /// The command with a flag for every setting. Only the short ones are shown in its help.
 pub(super) fn with_flags(command: Command) -> Command {
     let settings = Config::settings();
+    let files = settings
+        .iter()
+        .filter(|setting| !setting.path.contains('*') && secrets::is_secret(&setting.path))
+        .map(|setting| hidden_flag(&secrets::file_of(&setting.path), "FILE"));
     let hidden = settings
         .iter()
         .filter(|setting| !setting.path.contains('*'))
@@ -21,14 +25,18 @@ pub(super) fn with_flags(command: Command) -> Command {
                 Kind::List => "LIST",
                 Kind::OneOf(_) => "WORD",
             };
-            Arg::new(setting.path.clone())
-                .long(setting.path.clone())
-                .value_name(value)
-                .action(ArgAction::Append)
-                .allow_hyphen_values(true)
-                .hide(true)
+            hidden_flag(&setting.path, value)
         });
-    command.args(hidden)
+    command.args(hidden.chain(files))
+}
+
+fn hidden_flag(path: &str, value: &'static str) -> Arg {
+    Arg::new(path.to_owned())
+        .long(path.to_owned())
+        .value_name(value)
+        .action(ArgAction::Append)
+        .allow_hyphen_values(true)
+        .hide(true)
 }
 
 /// What the process was given: the flags of a verb, the environment, the file.
@@ -57,9 +65,18 @@ fn flags(matches: &ArgMatches) -> Vec<(String, String, Vec<String>)> {
         Some(values.cloned().collect())
     };
     let settings = Config::settings();
-    let full = settings
+    let files = settings
         .iter()
-        .filter_map(|setting| Some((&*setting.path, &*setting.path, typed(&setting.path)?)));
+        .filter(|setting| secrets::is_secret(&setting.path))
+        .map(|setting| secrets::file_of(&setting.path));
+    let paths: Vec<String> = settings
+        .iter()
+        .map(|setting| setting.path.clone())
+        .chain(files)
+        .collect();
+    let full = paths
+        .iter()
+        .filter_map(|path| Some((path.as_str(), path.as_str(), typed(path)?)));
     let short = special::FLAGS
         .iter()
         .filter_map(|alias| Some((alias.path, alias.name, typed(alias.name)?)));

@@ -79,6 +79,8 @@ pub struct Found {
     pub given: Given,
     /// Where it came from.
     pub origin: Origin,
+    /// The file that held it, for a secret that has a file of its own.
+    pub file: Option<PathBuf>,
 }
 
 /// A value as it was given.
@@ -105,7 +107,7 @@ impl fmt::Display for Given {
 /// Every value that was given, the strongest for each setting.
 #[derive(Clone, Debug)]
 pub struct Layers {
-    values: BTreeMap<String, Found>,
+    pub(super) values: BTreeMap<String, Found>,
     settings: Vec<Setting>,
 }
 
@@ -176,6 +178,45 @@ impl Layers {
         rows
     }
 
+    /// Where the value of a setting came from.
+    pub fn origin(&self, path: &str) -> Origin {
+        let found = self.values.get(path);
+        found.map_or(Origin::Default, |found| found.origin.clone())
+    }
+
+    /// Settings whose values differ from those of `other`.
+    pub fn differences(&self, other: &Layers) -> Vec<String> {
+        let value = |layers: &Layers, path: &String| {
+            let found = layers.values.get(path);
+            found.map(|found| found.given.to_string())
+        };
+        let mut paths: Vec<&String> = self.values.keys().chain(other.values.keys()).collect();
+        paths.sort();
+        paths.dedup();
+        paths
+            .into_iter()
+            .filter(|path| value(self, path) != value(other, path))
+            .cloned()
+            .collect()
+    }
+
+    /// Takes over the values of these settings, and where the others of the same value stand now.
+    pub fn take_over(&mut self, paths: &[String], from: &Layers) {
+        for path in paths {
+            match from.values.get(path) {
+                Some(found) => self.values.insert(path.clone(), found.clone()),
+                None => self.values.remove(path),
+            };
+        }
+        for (path, found) in &mut self.values {
+            if let Some(now) = from.values.get(path)
+                && now.given.to_string() == found.given.to_string()
+            {
+                found.origin = now.origin.clone();
+            }
+        }
+    }
+
     fn add(&mut self, path: &str, given: Given, origin: Origin) -> Result<(), ConfigError> {
         // A secret and its file, wherever they come from, contradict each other.
         let other = match path.strip_suffix(FILE_ENDING) {
@@ -190,7 +231,21 @@ impl Layers {
                 format!("{path} is also given by {}; leave one out", twice.origin),
             ));
         }
-        let found = Found { given, origin };
+        let before = self.values.get(path).map(|found| &found.origin);
+        let is_credential = |origin: &Origin| matches!(origin, Origin::Credential(_));
+        if let Some(before) = before.filter(|before| **before != Origin::Default)
+            && (is_credential(before) || is_credential(&origin))
+        {
+            return Err(ConfigError::new(
+                &origin,
+                format!("{path} is also given by {before}; leave one out"),
+            ));
+        }
+        let found = Found {
+            given,
+            origin,
+            file: None,
+        };
         self.values.insert(path.to_owned(), found);
         Ok(())
     }
@@ -369,6 +424,7 @@ impl Layers {
             let found = Found {
                 given: Given::Text(text),
                 origin: found.origin,
+                file: Some(file),
             };
             self.values.insert(secret, found);
         }

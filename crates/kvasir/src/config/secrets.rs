@@ -26,6 +26,11 @@ pub fn is_secret(path: &str) -> bool {
     SECRETS.iter().any(|secret| matches(secret, path))
 }
 
+/// The setting that names a file which holds this secret.
+pub fn file_of(path: &str) -> String {
+    format!("{path}_file")
+}
+
 /// Whether `path` is `pattern`, in which `*` stands for one name.
 pub(super) fn matches(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.split('.'), path.split('.'));

@@ -31,6 +31,20 @@ pub struct ServerSettings {
     /// Whether an administrator token is made and printed when the server listens on a
     /// non-loopback address and has no token. Otherwise it refuses to start.
     pub bootstrap: bool,
+    /// What is refused at start. Also `--mode`.
+    pub mode: Mode,
+}
+
+/// How strict the server is with itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Everything goes.
+    #[default]
+    Development,
+    /// Refuses to start without a credential, in the clear on other addresses than loopback, on a
+    /// store that forgets, and with secret files that everybody on the machine can read.
+    Production,
 }
 
 impl Default for ServerSettings {
@@ -41,6 +55,7 @@ impl Default for ServerSettings {
             tls_listen: Vec::new(),
             trusted_proxies: Vec::new(),
             bootstrap: true,
+            mode: Mode::Development,
         }
     }
 }
@@ -72,6 +87,8 @@ pub struct StoreSettings {
     pub url: String,
     /// Memory and disk space of every embedded store.
     pub embedded: EmbeddedSettings,
+    /// Whether a store that is not durable is meant, where that would be refused.
+    pub i_accept_loss: bool,
 }
 
 impl ServerSettings {

@@ -58,4 +58,5 @@ pub const FLAGS: &[Alias] = &[
     alias("tls-listen", "server.tls_listen"),
     alias("store", "store.url"),
     alias("iss", "kopano.issuer"),
+    alias("mode", "server.mode"),
 ];

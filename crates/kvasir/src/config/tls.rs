@@ -15,6 +15,9 @@ pub struct TlsSettings {
     pub key: Option<PathBuf>,
     /// Further names and addresses for the certificate of the local authority.
     pub names: Vec<String>,
+    /// Whether a proxy in front of this server does TLS, so that `server.mode = "production"` lets it
+    /// listen in the clear on other addresses than loopback.
+    pub behind_proxy: bool,
     /// Oldest version that is spoken.
     pub min_version: TlsVersion,
     /// File with authorities in PEM. A certificate that a client shows has to be of one of them.

@@ -14,6 +14,7 @@ use kvasir_api::body::TooSlow;
 use tokio::time::Sleep;
 
 use super::pulse::Pulse;
+use crate::telemetry::account::Account;
 
 /// How fast request bodies have to come.
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +118,12 @@ pub(super) struct Answer {
     _stream: Option<Streaming>,
     /// On HTTP/2, where a stream can be stuck while the connection is not.
     held: Option<Held>,
+    /// Ends with the answer; none for probes.
+    account: Option<Box<Account>>,
 }
 
 impl Answer {
-    pub(super) fn new(body: Body, pulse: &Arc<Pulse>) -> Answer {
+    pub(super) fn new(body: Body, pulse: &Arc<Pulse>, account: Option<Box<Account>>) -> Answer {
         let is_whole = body.size_hint().exact().is_some();
         Answer {
             _stream: (!is_whole).then(|| Streaming::begin(pulse.clone())),
@@ -128,6 +131,7 @@ impl Answer {
                 .then(|| Held::begin(pulse.clone())),
             rest: Bytes::new(),
             body,
+            account,
         }
     }
 }
@@ -180,6 +184,18 @@ impl Drop for Held {
     }
 }
 
+/// The next frame of a body. What a streamed answer reads is charged to its request.
+fn polled(
+    body: &mut Body,
+    account: Option<&Account>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    match account {
+        Some(account) => account.spent.during(|| Pin::new(body).poll_frame(cx)),
+        None => Pin::new(body).poll_frame(cx),
+    }
+}
+
 impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = axum::Error;
@@ -190,10 +206,10 @@ impl http_body::Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         let Some(held) = &mut this.held else {
-            return Pin::new(&mut this.body).poll_frame(cx);
+            return polled(&mut this.body, this.account.as_deref(), cx);
         };
         if this.rest.is_empty() {
-            match Pin::new(&mut this.body).poll_frame(cx) {
+            match polled(&mut this.body, this.account.as_deref(), cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => this.rest = data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),

@@ -22,7 +22,7 @@ const WAITING_WRITES_MIN: i64 = 256;
 #[derive(Debug)]
 pub struct Gate {
     in_progress: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
     queue: Arc<StoreMetrics>,
     queue_wait_max_seconds: f64,
 }
@@ -32,10 +32,15 @@ impl Gate {
     pub fn new(limit: usize, queue: Arc<StoreMetrics>, queue_wait_max: Duration) -> Gate {
         Gate {
             in_progress: AtomicUsize::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
             queue,
             queue_wait_max_seconds: queue_wait_max.as_secs_f64(),
         }
+    }
+
+    /// From now on lets in this many.
+    pub fn set(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// A permit to hold while a request of `dialect` is answered, if there is one.
@@ -47,7 +52,7 @@ impl Gate {
         let share = if is_admin { ADMIN_SHARE } else { 0 };
         let permit = Permit(self);
         let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
-        (before < self.limit + share).then_some(permit)
+        (before < self.limit.load(Ordering::Relaxed).saturating_add(share)).then_some(permit)
     }
 
     fn is_queue_slow(&self) -> bool {

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -29,8 +29,7 @@ pub(super) struct Registry(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    limits: ConnectionLimits,
-    deadlines: Deadlines,
+    rules: RwLock<(ConnectionLimits, Deadlines)>,
     clock: CoarseClock,
     open: Mutex<Open>,
     released: Notify,
@@ -47,12 +46,20 @@ struct Open {
 impl Registry {
     pub(super) fn new(limits: ConnectionLimits, deadlines: Deadlines) -> Registry {
         Registry(Arc::new(Shared {
-            limits,
-            deadlines,
+            rules: RwLock::new((limits, deadlines)),
             clock: CoarseClock::new(),
             open: Mutex::default(),
             released: Notify::new(),
         }))
+    }
+
+    /// Takes over other limits. Connections beyond them stay until they end.
+    pub(super) fn set(&self, limits: ConnectionLimits, deadlines: Deadlines) {
+        *self.0.rules.write().expect("only copied while held") = (limits, deadlines);
+    }
+
+    fn rules(&self) -> (ConnectionLimits, Deadlines) {
+        *self.0.rules.read().expect("only copied while held")
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -63,15 +70,16 @@ impl Registry {
     /// question is being served, or the server is stopping.
     pub(super) fn admit(&self, peer: IpAddr) -> Option<Admitted> {
         let address = accounted(peer);
+        let (limits, _) = self.rules();
         let mut open = self.open();
         if open.is_draining {
             return None;
         }
         let from_address = open.per_address.get(&address).copied().unwrap_or_default();
-        if from_address >= self.0.limits.per_address && !open.evict(Some(address), Duration::ZERO) {
+        if from_address >= limits.per_address && !open.evict(Some(address), Duration::ZERO) {
             return None;
         }
-        if open.connections.len() >= self.0.limits.total && !open.evict(None, Duration::ZERO) {
+        if open.connections.len() >= limits.total && !open.evict(None, Duration::ZERO) {
             return None;
         }
         let pulse = Arc::new(Pulse::new(self.0.clock.clone()));
@@ -118,9 +126,10 @@ impl Registry {
         loop {
             ticks.tick().await;
             self.0.clock.tick();
+            let (_, deadlines) = self.rules();
             let open = self.open();
             for (_, pulse) in open.connections.values() {
-                pulse.judge(&self.0.deadlines);
+                pulse.judge(&deadlines);
             }
         }
     }

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use kvasir_api::mount::Found;
+use kvasir_api::mount::{ERROR_CODE, Found, RouteName};
 use kvasir_api::request::RequestId;
 use kvasir_api::{RequestInfo, Site};
 
@@ -18,8 +18,10 @@ use super::body::{Answer, BodyPace, Paced};
 use super::gate::Gate;
 use super::proxy::TrustedProxies;
 use super::pulse::Pulse;
+use crate::telemetry::account::{Account, Telemetry};
+use crate::telemetry::logs;
 use crate::telemetry::probes::Probes;
-use crate::telemetry::requests::RequestMetrics;
+use crate::telemetry::requests;
 
 /// Everything that answers requests, shared by the connections of a listener.
 pub struct Handler {
@@ -31,10 +33,10 @@ pub struct Handler {
     pub trusted_proxies: TrustedProxies,
     /// How many requests may be in progress.
     pub gate: Arc<Gate>,
-    /// What is counted.
-    pub metrics: Arc<RequestMetrics>,
+    /// What is counted, kept and told.
+    pub telemetry: Arc<Telemetry>,
     /// How fast request bodies have to come.
-    pub body_pace: BodyPace,
+    pub body_pace: Arc<RwLock<BodyPace>>,
 }
 
 /// The two ends of a connection.
@@ -62,7 +64,7 @@ impl Handler {
         // Requests of one connection usually name the same host, so its text is shared.
         let last_host: RefCell<Arc<str>> = RefCell::new(Arc::from(""));
         hyper::service::service_fn(move |request: Request<Incoming>| {
-            let in_progress = InProgress::begin(&pulse, &self.metrics);
+            let in_progress = InProgress::begin(&pulse, &self.telemetry);
             let info = RequestInfo {
                 id: ids.next(),
                 peer: connected.peer,
@@ -78,36 +80,55 @@ impl Handler {
             let pulse = pulse.clone();
             async move {
                 let _in_progress = in_progress;
-                let response = handler.answer(request, info).await;
-                Ok(response.map(|body| Answer::new(body, &pulse)))
+                let (response, account) = handler.answer(request, info).await;
+                Ok(response.map(|body| Answer::new(body, &pulse, account)))
             }
         })
     }
 
-    async fn answer(&self, request: Request<Incoming>, mut info: RequestInfo) -> Response<Body> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        mut info: RequestInfo,
+    ) -> (Response<Body>, Option<Box<Account>>) {
         self.trusted_proxies.apply(request.headers(), &mut info);
         if let Some(response) = self.probes.answer(&info) {
-            return response;
+            return (response, None);
         }
         let found = self.site.find(&info);
         let dialect = found.dialect();
-        let response = if let Some(_permit) = self.gate.enter(dialect, &info.method) {
+        let had_credential = request.headers().contains_key(header::AUTHORIZATION);
+        let mut account = Box::new(Account::open(&self.telemetry, request.headers()));
+        let metrics = &self.telemetry.metrics;
+        let mut response = if let Some(_permit) = self.gate.enter(dialect, &info.method) {
             let request = request.map(|body| self.paced(body, &found));
-            found.handle(request, &info).await
+            let work = found.handle(request, &info);
+            account.spent.clone().around(work).await
         } else {
-            self.metrics.shed.inc();
+            metrics.shed.inc();
             found.refuse(Gate::refusal(), &info)
         };
-        self.metrics.answered(dialect, &info, &response);
-        tracing::debug!(
-            request = %info.id,
-            dialect,
-            method = %info.method,
-            status = response.status().as_u16(),
-            duration_ms = info.received.elapsed().as_secs_f64() * 1e3,
-            "answered"
-        );
-        response
+        let route = response.extensions_mut().remove::<RouteName>();
+        let code = text(response.headers(), &ERROR_CODE).unwrap_or_default();
+        let answer = requests::Answer {
+            status: response.status(),
+            code,
+            had_credential,
+        };
+        metrics.answered(dialect, route.as_ref(), &info, &answer);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::debug!(
+                request = %info.id,
+                dialect,
+                method = %info.method,
+                target = logs::shown_target(&info.uri),
+                status = response.status().as_u16(),
+                duration_ms = info.received.elapsed().as_secs_f64() * 1e3,
+                "answered"
+            );
+        }
+        account.answered(info, dialect, route, response.status());
+        (response, Some(account))
     }
 
     /// The body as dialects get it. The usual request has none.
@@ -115,7 +136,7 @@ impl Handler {
         if body.is_end_stream() {
             return Body::empty();
         }
-        let mut pace = self.body_pace;
+        let mut pace = *self.body_pace.read().expect("only copied while held");
         if let Some(gap) = found.body_gap() {
             pace.gap = gap;
         }
@@ -144,16 +165,16 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 /// A request that is being answered: keeps its connection, counts in a gauge.
 struct InProgress {
     pulse: Arc<Pulse>,
-    metrics: Arc<RequestMetrics>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl InProgress {
-    fn begin(pulse: &Arc<Pulse>, metrics: &Arc<RequestMetrics>) -> InProgress {
+    fn begin(pulse: &Arc<Pulse>, telemetry: &Arc<Telemetry>) -> InProgress {
         pulse.request_began();
-        metrics.in_progress.inc();
+        telemetry.metrics.in_progress.inc();
         InProgress {
             pulse: pulse.clone(),
-            metrics: metrics.clone(),
+            telemetry: telemetry.clone(),
         }
     }
 }
@@ -161,7 +182,7 @@ impl InProgress {
 impl Drop for InProgress {
     fn drop(&mut self) {
         self.pulse.request_ended();
-        self.metrics.in_progress.dec();
+        self.telemetry.metrics.in_progress.dec();
     }
 }
 

@@ -1,7 +1,7 @@
-//! `/healthz`, `/readyz` and `/metrics`: no credential, no user data, no waiting.
+//! `/healthz`, `/readyz`, `/startedz` and `/metrics`: no credential, no user data, no waiting.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -24,9 +24,9 @@ const PING_MAX: Duration = Duration::from_secs(1);
 /// The media type of the text form of metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the three routes are, for `/_/openapi.json`.
+/// What the routes are, for `/_/openapi.json`.
 #[derive(utoipa::OpenApi)]
-#[openapi(paths(describe_health, describe_ready, describe_metrics))]
+#[openapi(paths(describe_health, describe_started, describe_ready, describe_metrics))]
 struct Description;
 
 /// The description of the routes; without metrics there is one less.
@@ -51,6 +51,15 @@ pub fn openapi(has_metrics: bool) -> utoipa::openapi::OpenApi {
 #[expect(dead_code, reason = "documents a route of `Probes`")]
 fn describe_health() {}
 
+/// `GET /startedz`: the store was seen to work.
+#[utoipa::path(get, path = "/startedz",
+    responses(
+        (status = 200, description = "started", body = String, content_type = "text/plain"),
+        (status = 503, description = "not started", body = String, content_type = "text/plain"),
+    ))]
+#[expect(dead_code, reason = "documents a route of `Probes`")]
+fn describe_started() {}
+
 /// `GET /readyz`: the store is open, reachable and takes writes.
 #[utoipa::path(get, path = "/readyz",
     responses(
@@ -66,16 +75,16 @@ fn describe_ready() {}
 #[expect(dead_code, reason = "documents a route of `Probes`")]
 fn describe_metrics() {}
 
-/// Answers the three routes.
+/// Answers these routes.
 pub struct Probes {
     readiness: Readiness,
-    metrics: Option<Registry>,
+    metrics: Option<Arc<Registry>>,
     challenges: Option<Challenges>,
 }
 
 impl Probes {
     /// Probes with these metrics; `None` switches `/metrics` off.
-    pub fn new(readiness: Readiness, metrics: Option<Registry>) -> Probes {
+    pub fn new(readiness: Readiness, metrics: Option<Arc<Registry>>) -> Probes {
         Probes {
             readiness,
             metrics,
@@ -95,6 +104,7 @@ impl Probes {
         let route = match info.uri.path() {
             "/healthz" => Probes::health,
             "/readyz" => Probes::ready,
+            "/startedz" => Probes::started,
             "/metrics" if self.metrics.is_some() => Probes::metrics,
             path => {
                 let answer = self.challenges.as_ref()?.of_path(path)?;
@@ -137,6 +147,19 @@ impl Probes {
         encoded.ok().map(|()| text)
     }
 
+    /// `GET /startedz`: 200 once the store was seen to work, and from then on.
+    fn started(&self) -> Response {
+        if self.readiness.has_started() {
+            return "started\n".into_response();
+        }
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(header::RETRY_AFTER, "1")],
+            "not started\n",
+        )
+            .into_response()
+    }
+
     /// `GET /metrics` in Prometheus' text form.
     fn metrics(&self) -> Response {
         match self.metrics_text() {
@@ -161,7 +184,13 @@ async fn ping(store: &Arc<dyn Store>) -> State {
 
 /// Whether requests can be served, as far as was seen last. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicU8>);
+pub struct Readiness(Arc<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    state: AtomicU8,
+    has_started: AtomicBool,
+}
 
 /// From well to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,12 +228,19 @@ impl State {
 
 impl Readiness {
     fn get(&self) -> State {
-        let state = usize::from(self.0.load(Ordering::Relaxed));
+        let state = usize::from(self.0.state.load(Ordering::Relaxed));
         State::ALL.get(state).copied().unwrap_or(State::Away)
     }
 
     fn set(&self, state: State) {
-        self.0.store(state as u8, Ordering::Relaxed);
+        self.0.state.store(state as u8, Ordering::Relaxed);
+        if state == State::Ready {
+            self.0.has_started.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn has_started(&self) -> bool {
+        self.0.has_started.load(Ordering::Relaxed)
     }
 
     /// Looks after `stores` for as long as it is polled. The worst of them counts.

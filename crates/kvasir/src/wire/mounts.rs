@@ -161,9 +161,13 @@ fn dialect(
             let admin = admin::Admin::new(ctx, shared.passwords.clone());
             let admin = admin.with_backups(Arc::new(shared.backups.clone()));
             let admin = admin.serving(shared.document.clone());
-            match config.metrics.enabled {
-                true => Arc::new(admin.with_series(shared.series.clone())),
-                false => Arc::new(admin),
+            let admin = match config.metrics.enabled {
+                true => admin.with_series(shared.series.clone()),
+                false => admin,
+            };
+            match &shared.live {
+                Some(live) => Arc::new(admin.of(live.clone())),
+                None => Arc::new(admin),
             }
         }
         "console" => Arc::new(Console::new(ctx)),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kvasir_kv::Store;
+use kvasir_store::Timed;
 
 use super::{OtherStore, Shared};
 use crate::config::mounts::MountSettings;
@@ -44,6 +45,7 @@ impl<'a> Stores<'a> {
                 error: failure.error.context(format!("mount.{name}.store")),
             }
         })?;
+        let store = Timed::new(store);
         self.shared.keep(OtherStore {
             store: store.clone(),
             mount: name.to_owned(),

@@ -82,6 +82,12 @@ async fn exit_codes_tell_what_went_wrong() {
     assert!(err.contains("--json"), "{err}");
     let (_, _, err) = on(&server, &["wacth", "a"]).await;
     assert!(err.contains("'watch'"), "{err}");
+    on(&server, &["put", "users.john", "1"]).await;
+    let (code, _, err) = on(&server, &["get", "users.jhon"]).await;
+    assert_eq!(code, 3);
+    assert!(err.contains("did you mean users.john?"), "{err}");
+    let (_, _, err) = on(&server, &["get", "orders.1"]).await;
+    assert!(!err.contains("did you mean"), "{err}");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod deno_crash;
 mod doctor;
 mod edgekv;
 mod folder;
+mod guide;
 mod hostile;
 mod kopano;
 mod kopano_database;
@@ -31,11 +32,14 @@ mod overload;
 mod packaging;
 mod protocols;
 mod refusals;
+mod reload;
 mod service_manager;
 mod small_disk;
 mod speak;
 mod streams;
+mod telemetry;
 mod users;
+mod verbs;
 
 use kvasir_testkit::{ServerOptions, TestServer};
 

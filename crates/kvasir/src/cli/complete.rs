@@ -1,0 +1,254 @@
+//! `completion` and `man`: what shells and `man` know about this command, made from the command
+//! line itself.
+//!
+//! Names of contexts and keys are completed from the live server by the hidden verb `__complete`,
+//! which bash, zsh and fish ask. It answers within [`LIVE_MAX`] or not at all.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use clap_complete::Shell as Known;
+use futures_util::StreamExt;
+use reqwest::Method;
+
+use super::client::{Target, block_on};
+use super::context;
+use super::data::{kv_path, listed_path, split_path};
+use super::output::{Form, Printer};
+use crate::exit::Failure;
+
+/// Longest time that somebody who pressed Tab waits; CLI-10 of the operator's contract.
+const LIVE_MAX: Duration = Duration::from_millis(150);
+
+/// Keys that are looked at for one completion.
+const KEYS_MAX: usize = 1000;
+
+/// Words that are offered.
+const WORDS_MAX: usize = 100;
+
+/// Print the completion of a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kvasir completion bash
+  kvasir completion fish > kvasir.fish
+
+Exit codes: 0 done, 2 usage")]
+pub(super) struct Completion {
+    /// The shell
+    shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    #[value(name = "powershell")]
+    PowerShell,
+    Nushell,
+}
+
+/// Print the manual page, or write the pages of all verbs into a folder.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kvasir man
+  kvasir man --out man1
+
+Exit codes: 0 done, 1 failed, 2 usage")]
+pub(super) struct Man {
+    /// Folder for all pages, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// What a shell asks while somebody types.
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub(super) struct Complete {
+    kind: Kind,
+    #[arg(default_value = "")]
+    begun: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Key,
+    Context,
+}
+
+/// Bash: the function that clap makes goes on to be asked, except for words that only a server or
+/// the contexts know.
+const BASH: &str = r#"
+_kvasir_live() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} kind=
+    if [[ $prev == --context ]]; then kind=context
+    elif [[ $cur != -* && $prev != -* ]]; then
+        case ${COMP_WORDS[1]} in
+            get|put|set|rm|delete|ls|list|tree|count|touch|watch) [[ $COMP_CWORD -eq 2 ]] && kind=key ;;
+            context) [[ $COMP_CWORD -eq 3 && ${COMP_WORDS[2]} != add ]] && kind=context ;;
+        esac
+    fi
+    if [[ -n $kind ]]; then
+        local IFS=$'\n'
+        COMPREPLY=($(kvasir __complete "$kind" "$cur" 2>/dev/null))
+        [[ $kind == key && ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *. ]] && compopt -o nospace
+        return 0
+    fi
+    _kvasir "$@"
+}
+complete -F _kvasir_live -o bashdefault -o default kvasir
+"#;
+
+const ZSH: &str = r#"
+functions[_kvasir_static]=$functions[_kvasir]
+_kvasir() {
+    local kind=
+    if [[ ${words[CURRENT-1]} == --context ]]; then kind=context
+    elif [[ ${words[CURRENT]} != -* && ${words[CURRENT-1]} != -* ]]; then
+        case ${words[2]} in
+            get|put|set|rm|delete|ls|list|tree|count|touch|watch) (( CURRENT == 3 )) && kind=key ;;
+            context) (( CURRENT == 4 )) && [[ ${words[3]} != add ]] && kind=context ;;
+        esac
+    fi
+    if [[ -n $kind ]]; then
+        compadd -S '' -- ${(f)"$(kvasir __complete $kind "${words[CURRENT]}" 2>/dev/null)"}
+    else
+        _kvasir_static "$@"
+    fi
+}
+"#;
+
+const FISH: &str = r#"
+complete -c kvasir -n "__fish_seen_subcommand_from get put set rm delete ls list tree count touch watch" -f -a "(kvasir __complete key (commandline -ct) 2>/dev/null)"
+complete -c kvasir -n "__fish_seen_subcommand_from context; and __fish_seen_subcommand_from use test rm" -f -a "(kvasir __complete context (commandline -ct) 2>/dev/null)"
+complete -c kvasir -l context -x -a "(kvasir __complete context (commandline -ct) 2>/dev/null)"
+"#;
+
+impl Completion {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut command = super::command();
+        let mut script = Vec::new();
+        let made = match self.shell {
+            Shell::Bash => Some((Known::Bash, BASH)),
+            Shell::Zsh => Some((Known::Zsh, ZSH)),
+            Shell::Fish => Some((Known::Fish, FISH)),
+            Shell::PowerShell => Some((Known::PowerShell, "")),
+            Shell::Nushell => None,
+        };
+        match made {
+            Some((shell, live)) => {
+                clap_complete::generate(shell, &mut command, "kvasir", &mut script);
+                let script_end = String::from_utf8_lossy(&script).into_owned();
+                script = with_live(&script_end, live).into_bytes();
+            }
+            None => {
+                let shell = clap_complete_nushell::Nushell;
+                clap_complete::generate(shell, &mut command, "kvasir", &mut script);
+            }
+        }
+        Printer::new(&Form::default()).bytes(&script)
+    }
+}
+
+/// The script with the live part where it takes effect.
+fn with_live(script: &str, live: &str) -> String {
+    // zsh runs the function at the end of its script, so what replaces it must come before.
+    match script.rfind("\nif [ \"$funcstack[1]\" = \"_kvasir\" ]") {
+        Some(end) if !live.is_empty() => format!("{}{live}{}", &script[..end], &script[end..]),
+        _ => format!("{script}{live}"),
+    }
+}
+
+impl Man {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let command = super::command();
+        match &self.out {
+            None => {
+                let mut page = Vec::new();
+                clap_mangen::Man::new(command)
+                    .render(&mut page)
+                    .context("cannot write the page")?;
+                Printer::new(&Form::default()).bytes(&page)
+            }
+            Some(folder) => {
+                let shown = folder.display();
+                std::fs::create_dir_all(folder)
+                    .with_context(|| format!("cannot create {shown}"))?;
+                clap_mangen::generate_to(command, folder)
+                    .with_context(|| format!("cannot write into {shown}"))?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Complete {
+    /// Says what it finds in time, and nothing about what went wrong: nobody asked.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let words = match self.kind {
+            Kind::Context => context::Known::read()?
+                .map(|known| known.names().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            Kind::Key => block_on(async {
+                let words = tokio::time::timeout(LIVE_MAX, self.keys()).await;
+                Ok(words.ok().and_then(Result::ok).unwrap_or_default())
+            })?,
+        };
+        let mut out = std::io::stdout().lock();
+        for word in words.iter().filter(|word| word.starts_with(&self.begun)) {
+            // A shell that has gone does not need them any more.
+            let _ = writeln!(out, "{word}");
+        }
+        Ok(())
+    }
+
+    /// Keys and prefixes that go on from what is there, to the next dot.
+    async fn keys(&self) -> Result<Vec<String>, Failure> {
+        let client = self.target.client()?;
+        let parent = self.begun.rfind('.').map(|dot| &self.begun[..dot]);
+        let path = match parent {
+            None => format!("/kv?list=true&values=false&limit={KEYS_MAX}"),
+            Some(parent) => {
+                format!(
+                    "{}?list=true&values=false&limit={KEYS_MAX}",
+                    kv_path(parent)
+                )
+            }
+        };
+        let request = client
+            .request(Method::GET, &path)
+            .header("accept", "application/x-ndjson");
+        let mut lines = client.lines(client.send(request).await?);
+        let depth = parent.map_or(0, |parent| split_path(parent).len());
+        let mut words: Vec<String> = Vec::new();
+        while let Some(line) = lines.next().await {
+            let key = listed_path(&line?)?;
+            let parts = split_path(&key);
+            let Some(next) = parts.get(depth) else {
+                continue;
+            };
+            let lead = parent
+                .map(|parent| format!("{parent}."))
+                .unwrap_or_default();
+            let end = if parts.len() > depth + 1 { "." } else { "" };
+            let word = format!(
+                "{lead}{}{end}",
+                next.replace('\\', "\\\\").replace('.', "\\.")
+            );
+            if words.last() != Some(&word) && !words.contains(&word) {
+                words.push(word);
+            }
+            if words.len() >= WORDS_MAX {
+                break;
+            }
+        }
+        Ok(words)
+    }
+}
