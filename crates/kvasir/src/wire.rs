@@ -554,6 +554,7 @@ impl Shared {
             access: self.access.clone(),
             certificates,
             clock: self.clock.clone(),
+            backups: self.backups.clone(),
             dialects: mounts.iter().map(|mount| mount.dialect.clone()).collect(),
         });
         for (addr, bound) in sockets.of_mounts {

@@ -48,7 +48,7 @@ struct Inner {
     recipients: Vec<x25519::Recipient>,
     identities: Vec<x25519::Identity>,
     rules: prune::Rules,
-    drill_plan: Plan,
+    drill_plan: Mutex<Plan>,
     clock: Arc<dyn Clock>,
     limits: kvasir_kv::Limits,
     metrics: BackupMetrics,
@@ -107,7 +107,7 @@ impl Desk {
                 days: settings.keep_days,
                 bytes: settings.keep_bytes,
             },
-            drill_plan,
+            drill_plan: Mutex::new(drill_plan),
             clock: parts.clock,
             limits: parts.limits,
             metrics: parts.metrics,
@@ -119,6 +119,31 @@ impl Desk {
             }),
             changed: Notify::new(),
         })))
+    }
+
+    /// Whether the schedules of these settings are ones.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that makes no sense.
+    pub fn check_schedules(settings: &BackupSettings) -> anyhow::Result<()> {
+        Plan::parse(&settings.schedule).context("backup.schedule")?;
+        Plan::parse(&settings.drill_schedule).context("backup.drill_schedule")?;
+        Ok(())
+    }
+
+    /// Follows the schedules of these settings from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Desk::check_schedules`]; nothing is changed then.
+    pub fn reschedule(&self, settings: &BackupSettings) -> anyhow::Result<()> {
+        let plan = Plan::parse(&settings.schedule).context("backup.schedule")?;
+        let drill = Plan::parse(&settings.drill_schedule).context("backup.drill_schedule")?;
+        self.0.memory().plan = plan;
+        *self.0.drill_plan.lock().expect("no panic while held") = drill;
+        self.0.changed.notify_one();
+        Ok(())
     }
 
     /// Takes backups and rehearses restores by the schedule, until `shutdown`.
@@ -147,6 +172,10 @@ impl Inner {
         }
     }
 
+    fn drill_plan(&self) -> Plan {
+        self.drill_plan.lock().expect("no panic while held").clone()
+    }
+
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().expect("no panic while held")
     }
@@ -162,7 +191,7 @@ impl Inner {
         loop {
             let plan = self.memory().plan.clone();
             let next_backup = plan.next(since);
-            let next_drill = self.drill_plan.next(since);
+            let next_drill = self.drill_plan().next(since);
             let next = [next_backup, next_drill].into_iter().flatten().min();
             let now = self.clock.now();
             self.metrics.newest(self.memory().newest, now);
@@ -470,7 +499,7 @@ impl Inner {
             (plan.text().map(str::to_owned), next)
         };
         let ((cron, next_at), (drill_cron, next_drill_at)) =
-            (of(&memory.plan), of(&self.drill_plan));
+            (of(&memory.plan), of(&self.drill_plan()));
         Schedule {
             cron,
             next_at,

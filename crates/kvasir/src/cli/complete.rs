@@ -68,7 +68,15 @@ pub(super) struct Man {
 
 /// What a shell asks while somebody types.
 #[derive(Debug, Args)]
-#[command(hide = true)]
+#[command(
+    hide = true,
+    after_help = "\
+Examples:
+  kvasir __complete key users.
+  kvasir __complete context
+
+Exit codes: 0, also if nothing was found in time"
+)]
 pub(super) struct Complete {
     kind: Kind,
     #[arg(default_value = "")]

@@ -13,6 +13,7 @@ use kvasir_kv::Clock;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::backup::desk::Desk;
 use crate::config::{Config, Layers, Sources};
 use crate::listen::{BodyPace, LiveLimits, gate::Gate, handles};
 use crate::telemetry::account::Telemetry;
@@ -39,6 +40,8 @@ const LIVE: &[&str] = &[
     "limits.requests_in_progress",
     "limits.rates.",
     "auth.",
+    "backup.schedule",
+    "backup.drill_schedule",
     "rest.cors_origins",
     "classworks.cors_origins",
     "kopano.allow_cors",
@@ -57,6 +60,7 @@ pub(super) struct Parts {
     pub(super) access: Arc<Access>,
     pub(super) certificates: Option<Certificates>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) backups: Desk,
     pub(super) dialects: Vec<Arc<dyn Dialect>>,
 }
 
@@ -112,6 +116,7 @@ impl Live {
         let parts = self.parts.get().ok_or("the server is still starting")?;
         let (config, layers) = Config::load(&self.sources).map_err(|error| error.to_string())?;
         config.check(&layers).map_err(|error| error.to_string())?;
+        Desk::check_schedules(&config.backup).map_err(|error| format!("{error:#}"))?;
         let certificates = match &parts.certificates {
             None => None,
             // One that is issued over ACME renews itself.
@@ -138,6 +143,10 @@ impl Live {
             |path: &String| path.starts_with("auth.") || path.starts_with("limits.rates.");
         if applied.iter().any(is_of_access) {
             parts.access.change(super::access_settings(&config));
+        }
+        if applied.iter().any(|path| path.starts_with("backup.")) {
+            let rescheduled = parts.backups.reschedule(&config.backup);
+            rescheduled.map_err(|error| format!("{error:#}"))?;
         }
         for dialect in &parts.dialects {
             match dialect.name() {

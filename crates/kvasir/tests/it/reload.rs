@@ -178,6 +178,25 @@ async fn sh(line: &str) -> (i32, String, String) {
 }
 
 #[tokio::test]
+async fn a_reload_takes_over_the_schedules_of_backups_and_refuses_one_that_is_none() {
+    let (_folder, file, server) = server_with("").await;
+    write(&file, "[backup]\nschedule = \"at noon\"\n");
+    let (code, _, err) = reload(&server).await;
+    assert_eq!(code, 2);
+    assert!(err.contains("backup.schedule"), "{err}");
+    write(&file, "[backup]\nschedule = \"0 3 * * *\"\n");
+    let (code, answer, err) = reload(&server).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(answer["applied"], json!(["backup.schedule"]));
+    let backups = http_client()
+        .get(server.url("/_/api/v1/backups"))
+        .send()
+        .await;
+    let shown = backups.unwrap().text().await.unwrap();
+    assert!(shown.contains("0 3 * * *"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_token_that_is_made_or_revoked_needs_no_reload() {
     let (_folder, _file, server) = server_with("").await;
     let get = |token: Option<String>| {
