@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use kvasir_kv::{Clock, UnixMillis};
 use kvasir_store::container::Summary;
-use kvasir_store::{OpenOptions, SystemClock, open};
+use kvasir_store::{EmbeddedSettings, OpenOptions, SystemClock, open};
 use serde_json::json;
 use tokio::runtime::Handle;
 
@@ -267,10 +267,19 @@ impl Restore {
     }
 }
 
-/// Nothing is swept while it is written, and everything fits that ever did.
+/// Memory for blocks of tables while a store is filled and read back once, in bytes.
+const BLOCK_CACHE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Nothing is swept while it is written, everything fits that ever did, and nothing is kept in memory
+/// for readers that do not come.
 fn options() -> OpenOptions {
     OpenOptions {
         sweeper: false,
+        embedded: EmbeddedSettings {
+            hot_cache_bytes: 0,
+            block_cache_bytes: BLOCK_CACHE_BYTES,
+            ..EmbeddedSettings::default()
+        },
         limits: offline::widest_limits(),
         ..OpenOptions::default()
     }

@@ -872,6 +872,10 @@ async fn peak_kib(args: &[&str]) -> u64 {
     peak
 }
 
+/// What the embedded engine may hold by its settings, whatever the size of the store: its caches of 48
+/// and 24 MiB, and 64 MiB of writes that are not in tables yet.
+const ENGINE_MIB: u64 = 48 + 24 + 64;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_does_not_grow_with_a_backup() {
     let scratch = tempfile::tempdir().unwrap();
@@ -902,5 +906,10 @@ async fn memory_does_not_grow_with_a_backup() {
         panic!("two sizes")
     };
     assert!(large.0 < small.0 + 64 * 1024, "create: {peaks:?}");
-    assert!(large.1 < small.1 + 64 * 1024, "restore: {peaks:?}");
+    // A restore also fills the engine's tables in memory, which have bounds of their own.
+    assert!(
+        large.1 < small.1 + (64 + ENGINE_MIB) * 1024,
+        "restore: {peaks:?}"
+    );
+}");
 }

@@ -143,7 +143,7 @@ async fn an_export_holds_entries_and_messages_and_is_the_same_after_it_was_impor
 #[tokio::test]
 async fn members_of_objects_keep_their_order_through_import_and_export() {
     let server = server().await;
-    let line = r#"{"key":[{"type":"string","value":"a"}],"value":{"type":"object","value":{"z":{"type":"number","value":1},"a":{"type":"number","value":2}}},"versionstamp":"00060a24181e40000003"}"#;
+    let line = r#"{"key":[{"type":"string","value":"a"}],"value":{"type":"json_object","value":{"z":{"type":"number","value":1},"a":{"type":"number","value":2}}},"versionstamp":"00060a24181e40000003"}"#;
     let file = server.scratch().join("order.jsonl");
     std::fs::write(&file, format!("{line}\n")).unwrap();
     done(&server, &["import", &file.to_string_lossy()]).await;
