@@ -911,5 +911,4 @@ async fn memory_does_not_grow_with_a_backup() {
         large.1 < small.1 + (64 + ENGINE_MIB) * 1024,
         "restore: {peaks:?}"
     );
-}");
 }
