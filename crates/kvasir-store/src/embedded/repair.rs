@@ -133,16 +133,16 @@ pub fn apply(dir: &Path, choice: &Choice) -> Result<PathBuf, OpenError> {
     let folder = Folder::new(dir);
     let _lock = folder.lock()?;
     let (store, repaired) = (folder.store(), folder.repaired_store());
+    if *choice == Choice::Restore {
+        let unsupported = std::io::ErrorKind::Unsupported.into();
+        return Err(io("restore a backup over", &store)(unsupported));
+    }
     if repaired.exists() {
         std::fs::remove_dir_all(&repaired).map_err(io("remove", &repaired))?;
     }
     copy(&store, &repaired)?;
     match choice {
-        Choice::Restore => {
-            let unsupported = std::io::ErrorKind::Unsupported.into();
-            return Err(io("restore a backup over", &store)(unsupported));
-        }
-        Choice::ForgetState { .. } => {}
+        Choice::Restore | Choice::ForgetState { .. } => {}
         Choice::CutJournal {
             file,
             length,
