@@ -86,21 +86,24 @@ export async function hostile(browser, server, cookies) {
   };
 
   // Everything is there before anything is looked at.
-  for (const text of STRINGS) {
-    await server.json("hostile", [s("keys"), s(text)], { [text]: text });
-    await server.json("hostile", [s("list"), s(text), s(text)], JSON.stringify(text));
-  }
+  const value = (text) => ({ type: "json_object", value: { [`m${text}`]: { type: "string", value: text } } });
+  const entries = STRINGS.flatMap((text) => [
+    { key: [s("keys"), s(text)], encoding: "json", value: value(text) },
+    { key: [s("list"), s(text), s(text)], encoding: "json", value: { type: "string", value: text } },
+  ]);
   const member = (text) => ({ type: "json_object", value: Object.fromEntries([["name", { type: "string", value: text }], [`k${text}`, { type: "RegExp", value: `/${text.replace(/[/\\\n\u2028\u2029[(*+?{]/g, "")}/g` }], ["error", { type: "Error", value: { message: text, stack: text } }]]) });
-  for (const [at, text] of STRINGS.entries()) await server.write("hostile", [s("v8"), { type: "number", value: at }], { encoding: "v8", typed: member(text) });
-  for (const text of STRINGS) {
+  for (const [at, text] of STRINGS.entries()) entries.push({ key: [s("v8"), { type: "number", value: at }], value: member(text) });
+  await server.api("POST", "/databases/hostile/entries", { entries });
+  const named = async (text) => {
     const agent = Buffer.from(text.replace(/[\u0000-\u001f]/g, " "), "utf8").toString("latin1");
     await fetch(`${server.url}/kv/hostile?x=${encodeURIComponent(text)}`, { headers: { authorization: `Bearer ${server.token}`, "user-agent": agent, "x-forwarded-for": agent, origin: server.url, referer: agent } }).then((response) => response.text());
     await server.api("POST", "/tokens", { name: text.trim().slice(0, 100) || "x", grants: [{ verbs: ["read"], keyspace: "hostile", prefix: [text] }] });
-  }
-  for (const [at, text] of STRINGS.slice(0, 12).entries()) {
+  };
+  const people = async ([at, text]) => {
     await server.api("POST", "/users", { email: `h${at}@example.com`, name: text, password: "a long enough password" }).catch(() => {});
     await server.api("POST", "/edgekv/clients", { name: text.slice(0, 100) }).catch(() => {});
-  }
+  };
+  await Promise.all([...STRINGS.map(named), ...[...STRINGS.slice(0, 8).entries()].map(people)]);
   await server.api("PUT", "/classworks/info", { title: STRINGS[0], readme: STRINGS.join("\n") });
 
   const prefix = (name) => encodeURIComponent(JSON.stringify([s(name)]));
@@ -137,7 +140,7 @@ export async function hostile(browser, server, cookies) {
   }
   await page.goto(`${server.url}/_/#/live?keyspace=hostile`);
   await page.getByText("Watching hostile").waitFor();
-  for (const text of STRINGS) await server.json("hostile", [s("keys"), s(text)], [text, "again"]);
+  await server.api("POST", "/databases/hostile/entries", { entries: STRINGS.map((text) => ({ key: [s("keys"), s(text)], encoding: "json", value: { type: "string", value: `${text} again` } })) });
   const changes = page.getByRole("list", { name: "Changes, newest first" });
   await until("all changes are shown", async () => (await changes.getByRole("listitem").count()) >= STRINGS.length);
   for (const button of await changes.getByRole("button", { name: "Difference" }).all()) await button.click();
