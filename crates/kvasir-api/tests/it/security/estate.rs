@@ -325,7 +325,14 @@ impl Estate {
                         .windows(text.len())
                         .any(|part| part == text)
                 };
-                if (holds(FOREIGN) || holds(&self.foreign_user) || holds(&self.foreign_order))
+                // Digests in keys are hexadecimal, and the name could be part of one.
+                let key = entry.key.as_bytes();
+                let is_named = key.windows(FOREIGN.len()).enumerate().any(|(at, part)| {
+                    let beside = [at.checked_sub(1), Some(at + FOREIGN.len())];
+                    let mut beside = beside.into_iter().flatten().filter_map(|at| key.get(at));
+                    part == FOREIGN.as_bytes() && !beside.any(u8::is_ascii_hexdigit)
+                });
+                if (is_named || holds(&self.foreign_user) || holds(&self.foreign_order))
                     && !holds("user-aaa")
                 {
                     found.push(entry);
