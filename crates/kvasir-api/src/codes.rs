@@ -216,6 +216,13 @@ pub const ALL: &[Code] = &[
         "The limit is `limits.requests_in_progress`. Health, metrics and administration keep a share of their own.",
     ),
     code(
+        "job_running",
+        &[409],
+        "A backup, restore drill or another job is at work, and only one runs at a time.",
+        "Wait for it, or stop it with `DELETE /_/api/v1/jobs/ID`.",
+        "`GET /_/api/v1/jobs` lists the jobs and how far they are.",
+    ),
+    code(
         "unavailable",
         &[503],
         "The server is shutting down, or its store or identity provider cannot be reached.",

@@ -24,7 +24,7 @@ pub struct Timed(Arc<dyn Store>);
 
 impl Timed {
     /// The same store, timed.
-    pub fn new(store: Arc<dyn Store>) -> Arc<dyn Store> {
+    pub fn over(store: Arc<dyn Store>) -> Arc<dyn Store> {
         Arc::new(Timed(store))
     }
 }
@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn time_of_reads_and_commits_is_charged_to_the_request() {
         let store = crate::open("memory:", OpenOptions::default()).await;
-        let store = Timed::new(store.unwrap());
+        let store = Timed::over(store.unwrap());
         let spent = Spent::new(true);
         let key = Key::from_parts(&["a".into()]);
         let work = async {
@@ -169,7 +169,7 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let url = format!("sqlite:{}", folder.path().join("a").display());
         let store = crate::open(&url, OpenOptions::default()).await;
-        let store = Timed::new(store.unwrap());
+        let store = Timed::over(store.unwrap());
         let spent = Spent::new(true);
         let key = Key::from_parts(&["a".into()]);
         let write = AtomicWrite::new().push(Mutation::set(key, Value::json("1")));

@@ -8,6 +8,7 @@ mod offline;
 mod stores;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -250,8 +251,8 @@ impl Sockets {
         let mounts = config.mount.values().filter(|mount| mount.enabled);
         let own = mounts.flat_map(|mount| mount.listen.iter().copied());
         for addr in own.chain(config.classworks_listener()) {
-            if !of_mounts.contains_key(&addr) {
-                of_mounts.insert(addr, bind(addr)?);
+            if let Entry::Vacant(vacant) = of_mounts.entry(addr) {
+                vacant.insert(bind(addr)?);
             }
         }
         handed.finish()?;
@@ -311,7 +312,7 @@ impl Shared {
             ..OpenOptions::default()
         };
         let url = config.server.store_url(&config.store);
-        let store = Timed::new(kvasir_store::open(&url, options).await?);
+        let store = Timed::over(kvasir_store::open(&url, options).await?);
         let system = Keyspace::new(store.clone(), KeyspaceName::system());
         let backup_metrics = BackupMetrics::default();
         backup_metrics.register(registry);

@@ -1,3 +1,5 @@
+//! Containers that come back whole, and damaged ones that are found out.
+
 use kvasir_kv::{Entry, Key, Meta, UnixMillis, Value, Versionstamp};
 
 use super::*;
@@ -11,8 +13,8 @@ fn entries(count: u64) -> Vec<Entry> {
             _ => Value::json(format!("[{n}]")),
         },
         versionstamp: Versionstamp::new(1_000 + n, 1),
-        expires_at: (n % 7 == 0).then_some(UnixMillis(4_000_000_000_000)),
-        meta: (n % 5 == 0).then(|| {
+        expires_at: n.is_multiple_of(7).then_some(UnixMillis(4_000_000_000_000)),
+        meta: n.is_multiple_of(5).then(|| {
             std::sync::Arc::new(Meta {
                 content_type: Some("text/plain".into()),
                 ..Meta::default()

@@ -257,7 +257,7 @@ impl Inner {
     ) -> Result<(Job, JoinHandle<anyhow::Result<()>>), ApiError> {
         let place = Arc::clone(&self.place).try_acquire_owned().map_err(|_| {
             let sentence = "another job is at work: wait for it, or stop it";
-            ApiError::new(StatusCode::CONFLICT, "busy", sentence)
+            ApiError::new(StatusCode::CONFLICT, "job_running", sentence)
         })?;
         let (job, control) = self.jobs.begin(kind, backup, self.clock.now());
         let (desk, id, runtime) = (Arc::clone(self), job.id.clone(), Handle::current());

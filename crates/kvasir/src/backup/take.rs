@@ -139,14 +139,14 @@ impl Write for Counted {
 
 /// The file, in the clear or encrypted.
 enum Envelope {
-    Clear(Counted),
+    Clear(Box<Counted>),
     Encrypted(Box<age::stream::StreamWriter<Counted>>),
 }
 
 impl Envelope {
     fn new(sink: Counted, recipients: &[x25519::Recipient]) -> anyhow::Result<Envelope> {
         if recipients.is_empty() {
-            return Ok(Envelope::Clear(sink));
+            return Ok(Envelope::Clear(Box::new(sink)));
         }
         let recipients = recipients.iter().map(|one| one as &dyn age::Recipient);
         let encryptor =
@@ -159,7 +159,7 @@ impl Envelope {
 
     fn finish(self) -> io::Result<Counted> {
         match self {
-            Envelope::Clear(sink) => Ok(sink),
+            Envelope::Clear(sink) => Ok(*sink),
             Envelope::Encrypted(writer) => writer.finish(),
         }
     }

@@ -48,7 +48,7 @@ enum Shell {
     Zsh,
     Fish,
     #[value(name = "powershell")]
-    PowerShell,
+    Power,
     Nushell,
 }
 
@@ -147,7 +147,7 @@ impl Completion {
             Shell::Bash => Some((Known::Bash, BASH)),
             Shell::Zsh => Some((Known::Zsh, ZSH)),
             Shell::Fish => Some((Known::Fish, FISH)),
-            Shell::PowerShell => Some((Known::PowerShell, "")),
+            Shell::Power => Some((Known::PowerShell, "")),
             Shell::Nushell => None,
         };
         match made {

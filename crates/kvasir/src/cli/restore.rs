@@ -185,14 +185,14 @@ impl Restore {
                     closed.context("cannot close the store")?;
                     of_report(&report, None)
                 }
-                None => self.into_folder(source, &data, progress, control).await?,
+                None => self.to_folder(source, &data, progress, control).await?,
             };
             Ok(report)
         })?;
         Printer::new(&self.form).one(&answer, || told(&answer))
     }
 
-    async fn into_folder(
+    async fn to_folder(
         &self,
         source: Source,
         data: &Path,

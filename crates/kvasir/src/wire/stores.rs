@@ -45,7 +45,7 @@ impl<'a> Stores<'a> {
                 error: failure.error.context(format!("mount.{name}.store")),
             }
         })?;
-        let store = Timed::new(store);
+        let store = Timed::over(store);
         self.shared.keep(OtherStore {
             store: store.clone(),
             mount: name.to_owned(),

@@ -130,7 +130,7 @@ async fn fill(store: &Arc<dyn Store>, count: u64) {
             7 => Some(near),
             _ => None,
         },
-        meta: (n % 5 == 0).then(|| {
+        meta: n.is_multiple_of(5).then(|| {
             Arc::new(Meta {
                 content_type: Some("text/plain".into()),
                 ..Meta::default()

@@ -190,10 +190,10 @@ async fn progress_is_shown_as_json_lines_and_not_at_all_in_a_pipe() {
     let name = file.to_string_lossy().into_owned();
     let err = done(&server, &["export", &name, "--progress=json"]).await;
     let last = |err: &str| -> Json {
-        let lines = err
+        let mut lines = err
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        lines.last().expect("a line of JSON")
+        lines.next_back().expect("a line of JSON")
     };
     assert_eq!(
         last(&err),

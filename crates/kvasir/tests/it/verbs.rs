@@ -335,7 +335,7 @@ async fn a_watch_goes_on_after_a_restart_without_loss_or_repetition() {
         (&again["key"], &again["event"]),
         (&json!("a.x"), &json!("set"))
     );
-    let mut told = vec![below.json().await, below.json().await];
+    let mut told = [below.json().await, below.json().await];
     told.sort_by_key(|event| event["key"].to_string());
     assert_eq!(
         (&told[0]["key"], &told[0]["event"]),
