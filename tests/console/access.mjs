@@ -164,7 +164,7 @@ export async function people(journeys) {
     await page.getByRole("heading", { name: "Requests", exact: true }).waitFor();
     await until("two samples are drawn", async () => (await page.locator(".chart path.line").count()) >= 4);
     for (const name of ["Latency", "Sync time", "Queue wait", "Size on disk", "Watchers"]) await page.getByRole("heading", { name, exact: true }).waitFor();
-    await page.getByRole("cell", { name: "rest", exact: true }).waitFor();
+    await page.getByRole("cell", { name: "admin", exact: true }).waitFor();
   }, "/_/#/metrics");
 }
 

@@ -91,9 +91,16 @@ impl Shared {
                 continue;
             };
             let is_failure = status.starts_with(['4', '5']);
-            // Where the media type is left out it is that of answers, also for failures.
+            // Where the media type is left out it is that of answers, also for failures. A failure of
+            // another shape than the usual one travels as what it is.
+            let failure = self.failure_schema();
+            let is_usual = |content: &Content| content.schema.as_ref() == Some(&failure);
             if is_failure
                 && self.failure_type != "application/json"
+                && response
+                    .content
+                    .get("application/json")
+                    .is_some_and(is_usual)
                 && let Some(content) = response.content.shift_remove("application/json")
             {
                 response
