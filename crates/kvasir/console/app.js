@@ -158,7 +158,7 @@ function Frame({ route, session, renew }) {
         <div class="top" role="banner">
           <button class="button ghost icon menu" aria-label="Menu" aria-expanded=${menu ? "true" : "false"} onClick=${() => setMenu(!menu)}><${Icon} name="menu" /></button>
           <span class="grow"></span>
-          <button class="button" onClick=${() => setPalette(true)} aria-label="Commands"><${Icon} name="command" /><span class="hide-small">Commands</span> <kbd class="hide-small" aria-hidden="true">Ctrl K</kbd></button>
+          <button class="button" onClick=${() => setPalette(true)} aria-label="Commands Ctrl K"><${Icon} name="command" /><span class="hide-small">Commands</span> <kbd class="hide-small">Ctrl K</kbd></button>
           <button class="button ghost icon" aria-label=${`Theme: ${theme}. Change it`} title=${`Theme: ${theme}`} onClick=${cycleTheme}><${Icon} name=${themeIcon} /></button>
           <button class="button ghost icon" aria-label="Keyboard shortcuts" onClick=${() => setHelp(true)}><${Icon} name="info" /></button>
         </div>
