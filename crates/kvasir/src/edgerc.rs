@@ -5,13 +5,15 @@
 //! own is left alone.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kvasir_auth::edgegrid::{Clients, edgerc};
 use secrecy::ExposeSecret;
+
+use crate::replace::replace;
 
 /// The section that clients read unless told otherwise.
 pub const SECTION: &str = "default";
@@ -63,23 +65,7 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
         .mode(0o700)
         .create(folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
-    let aside = folder.join(".edgerc.new");
-    let replace = || {
-        match fs::remove_file(&aside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = fs::OpenOptions::new();
-        let mut new = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&aside)?;
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        fs::rename(&aside, file)
-    };
-    replace().with_context(|| format!("cannot write {}", file.display()))
+    replace(file, text.as_bytes(), 0o600)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod exit;
 pub mod listen;
 pub mod moving;
 pub mod outgoing;
+pub mod replace;
 pub mod server_file;
 pub mod service_manager;
 pub mod telemetry;

@@ -5,13 +5,14 @@
 //! names a process that is gone, or a credential that is worth nothing.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+
+use crate::replace::replace;
 
 /// What the file holds.
 #[derive(Debug, Deserialize)]
@@ -69,22 +70,7 @@ impl ServerFile {
             token: token.expose_secret(),
         };
         let text = serde_json::to_vec_pretty(&written).context("cannot write JSON")?;
-        let aside = folder.join("server.json.new");
-        let write = || {
-            match fs::remove_file(&aside) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut options = fs::OpenOptions::new();
-            let mut new = options
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&aside)?;
-            new.write_all(&text)?;
-            fs::rename(&aside, &file)
-        };
-        write().with_context(|| format!("cannot write {}", file.display()))?;
+        replace(&file, &text, 0o600)?;
         Ok(Left(file))
     }
 }

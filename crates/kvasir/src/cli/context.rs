@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -19,6 +19,7 @@ use serde_json::json;
 use super::client::{Client, block_on};
 use super::output::{Form, Printer};
 use crate::exit::{Exit, Failure};
+use crate::replace::replace;
 
 /// Longest token that is read, in bytes.
 const TOKEN_BYTES_MAX: u64 = 16 * 1024;
@@ -238,28 +239,14 @@ impl Known {
 
 /// Replaces a file, which only its owner may read.
 fn write_private(folder: &Path, file: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        for folder in [Some(folder), file.parent()].into_iter().flatten() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
-        let aside = file.with_extension("new");
-        match fs::remove_file(&aside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = fs::OpenOptions::new();
-        let mut new = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&aside)?;
-        new.write_all(content)?;
-        fs::rename(&aside, file)
-    };
-    write().with_context(|| format!("cannot write {}", file.display()))
+    for folder in [Some(folder), file.parent()].into_iter().flatten() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    replace(file, content, 0o600)
 }
 
 fn checked_name(name: &str) -> Result<(), Failure> {

@@ -23,10 +23,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
-use super::authority::{read_if_there, replace};
+use super::authority::read_if_there;
 use super::certified;
 use super::challenges::Challenges;
 use crate::config::tls::{AcmeChallenge, AcmeSettings};
+use crate::replace::replace;
 
 /// Longest time for the authority to look at the names, and again to issue.
 const RETRIES: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(90));
@@ -159,7 +160,7 @@ impl Acme {
         let (held, _) = self
             .held(&text)
             .context("the authority's certificate is not usable")?;
-        replace(&self.certificate_file(), &text, 0o600)?;
+        replace(&self.certificate_file(), text.as_bytes(), 0o600)?;
         Ok(held)
     }
 
@@ -244,7 +245,7 @@ impl Acme {
             directory: directory.clone(),
             credentials,
         };
-        replace(&file, &serde_json::to_string(&made)?, 0o600)?;
+        replace(&file, &serde_json::to_vec(&made)?, 0o600)?;
         Ok(account)
     }
 }

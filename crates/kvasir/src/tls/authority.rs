@@ -5,8 +5,7 @@
 //! long before it ends, so there is no second key on the disk.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::{certified, days};
+use crate::replace::replace;
 
 /// How long the authority lasts: longer than a development machine.
 const AUTHORITY_LASTS: Duration = days(3650);
@@ -79,8 +79,8 @@ impl Authority {
                 fs::create_dir_all(folder)
                     .with_context(|| format!("cannot create {}", folder.display()))?;
                 // The key first: a certificate without its key is made anew, not trusted in vain.
-                replace(&key_file, &made.1, 0o600)?;
-                replace(&certificate_file, &made.0, 0o644)?;
+                replace(&key_file, made.1.as_bytes(), 0o600)?;
+                replace(&certificate_file, made.0.as_bytes(), 0o644)?;
                 made
             }
         };
@@ -164,27 +164,6 @@ pub(super) fn read_if_there(file: &Path) -> anyhow::Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
     }
-}
-
-/// Puts a file in place whole: a start that is cut short leaves the old one or the new one.
-pub(super) fn replace(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let aside = file.with_extension("new");
-    let write = || {
-        match fs::remove_file(&aside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = fs::OpenOptions::new();
-        let mut new = options
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&aside)?;
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        fs::rename(&aside, file)
-    };
-    write().with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]
