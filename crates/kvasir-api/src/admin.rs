@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod operator;
 pub mod session;
 pub mod tokens;
+pub mod trash;
 pub mod users;
 pub mod watch;
 
@@ -118,6 +119,10 @@ pub struct Admin {
         operator::reload,
         operator::slow,
         operator::figures,
+        trash::list,
+        trash::show,
+        trash::restore,
+        trash::empty,
         users::list,
         users::create,
         users::show,
@@ -216,6 +221,7 @@ impl Dialect for Admin {
             .merge(metrics::routes(self.series.clone()))
             .merge(messages::routes())
             .merge(export::routes())
+            .merge(trash::routes())
             .merge(backups::routes(self.backups.clone()))
             .merge(operator::routes(self.operator.clone()))
             .merge(users::routes(&self.ctx, self.passwords.clone()));

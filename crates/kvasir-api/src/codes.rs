@@ -151,6 +151,27 @@ pub const ALL: &[Code] = &[
         "Nothing was changed. An atomic write names the places of its failed checks.",
     ),
     code(
+        "trash_full",
+        &[409],
+        "What is to be removed does not fit into the trash.",
+        "Empty the trash with `kvasir trash empty`, or remove for good with `kvasir rm --prefix --purge`.",
+        "The trash keeps 100,000 entries, 256 MiB and 1,000 removals at most, each for a week. The sentence names what was asked for and what fits.",
+    ),
+    code(
+        "no_trash",
+        &[409],
+        "The data of this mount lies in a store of its own, and the trash is in the main one.",
+        "Remove for good, without `trash=true`, or with `kvasir rm --prefix --purge`.",
+        "An entry and its copy in the trash change places in one commit, which one store can do.",
+    ),
+    code(
+        "occupied",
+        &[409],
+        "Keys of entries that were to come back from the trash hold something again.",
+        "Choose `skip` to leave them alone, or `replace` to write over them.",
+        "The sentence says how many. Nothing came back, unless the keys were written while others came back.",
+    ),
+    code(
         "precondition_failed",
         &[412],
         "If-Match or If-None-Match does not hold: the entry is in another version than the request says.",

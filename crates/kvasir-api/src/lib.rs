@@ -7,7 +7,8 @@
 //! (bounded bodies), [`request`] (what is known about a request before its dialect sees it),
 //! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers),
 //! [`query`], [`problem`] and [`time`] (how the dialects that are ours look on the wire), [`codes`]
-//! (what every error code means), [`openapi`] (the description of all routes).
+//! (what every error code means), [`openapi`] (the description of all routes), [`trash`] (what was
+//! removed below a prefix and can be brought back).
 //!
 //! A dialect never imports another one, and nothing here knows a backend.
 
@@ -28,6 +29,7 @@ pub mod queue;
 pub mod request;
 pub mod stream;
 pub mod time;
+pub mod trash;
 pub mod v8json;
 
 pub mod accounts;

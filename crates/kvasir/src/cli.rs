@@ -15,11 +15,13 @@ pub(crate) mod context;
 mod copy;
 mod data;
 mod db;
+mod destroy;
 mod dev_issuer;
 mod doctor;
 mod edgekv;
 mod explain;
 mod export;
+mod frame;
 mod health;
 mod import;
 mod import_denokv;
@@ -30,12 +32,14 @@ mod offline;
 pub(crate) mod output;
 mod progress;
 mod restore;
+mod rm;
 mod serve;
 pub(crate) mod settings;
 mod shell;
 mod slowlog;
 mod store;
 mod token;
+mod trash;
 mod txn;
 mod ui;
 mod user;
@@ -66,7 +70,8 @@ enum Verb {
     #[command(visible_alias = "set")]
     Put(data::Put),
     #[command(visible_alias = "delete")]
-    Rm(data::Rm),
+    Rm(rm::Rm),
+    Trash(trash::TrashVerbs),
     #[command(visible_alias = "list")]
     Ls(data::Ls),
     Tree(below::Tree),
@@ -147,6 +152,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Get(get)) => get.run(),
         Some(Verb::Put(put)) => put.run(),
         Some(Verb::Rm(rm)) => rm.run(),
+        Some(Verb::Trash(trash)) => trash.run(),
         Some(Verb::Ls(ls)) => ls.run(),
         Some(Verb::Watch(watch)) => watch.run(),
         Some(Verb::Classworks(classworks)) => classworks.run(),

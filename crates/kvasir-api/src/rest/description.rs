@@ -36,6 +36,17 @@ pub(super) struct Deleted {
     existed: Option<bool>,
     #[schema(value_type = u64, required = false)]
     deleted: Option<u64>,
+    /// With `trash`: the removal in the trash, or `null` if there was nothing to keep.
+    #[schema(value_type = Option<Kept>, required = false)]
+    trash: Option<Kept>,
+}
+
+/// A removal in the trash.
+#[derive(ToSchema)]
+#[schema(as = RestKept)]
+pub(super) struct Kept {
+    id: String,
+    until: String,
 }
 
 /// Checks and mutations that happen together or not at all.

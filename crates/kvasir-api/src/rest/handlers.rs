@@ -3,6 +3,7 @@
 
 pub(super) mod atomic;
 mod list;
+mod trash;
 mod watch;
 
 use axum::body::Body;
@@ -144,6 +145,7 @@ impl Head {
         ("start" = Option<String>, Query, description = "first keypath of a list"),
         ("end" = Option<String>, Query, description = "keypath before which a list ends"),
         ("values" = Option<bool>, Query, description = "false leaves the values of a list out"),
+        ("trash" = Option<bool>, Query, description = "with list: what a DELETE with it would do"),
         ("watch" = Option<bool>, Query, description = "server-sent events"),
     ),
     responses(
@@ -172,7 +174,10 @@ pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Respo
         )),
         (true, false) => {
             let selection = Selection::read(head.prefix(), &query)?;
-            list::list(&state, &head, selection).await
+            match query.flag("trash", false)? {
+                true => trash::plan(&state, &head, selection).await,
+                false => list::list(&state, &head, selection).await,
+            }
         }
         (false, true) => watch::watch(&state, &head).await,
         (false, false) => {
@@ -194,6 +199,7 @@ pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Respo
         ("cursor" = Option<String>, Query, description = "the X-KV-Cursor of the answer before"),
         ("reverse" = Option<bool>, Query, description = "from the last entry to the first"),
         ("values" = Option<bool>, Query, description = "false leaves the values of a list out"),
+        ("trash" = Option<bool>, Query, description = "with list: what a DELETE with it would do"),
         ("watch" = Option<bool>, Query, description = "server-sent events"),
     ),
     responses(
@@ -330,16 +336,19 @@ async fn put_typed() {}
 
 /// `DELETE /kv/{keypath}`: removes one entry, and says whether it was there.
 ///
-/// With `list=true` all entries below the keypath; the whole database takes `all=true` besides.
+/// With `list=true` all entries below the keypath; the whole database takes `all=true` besides. With
+/// `trash=true` they stay in the trash for a week, from where an administrator can bring them back.
 #[utoipa::path(
     delete, path = "/kv/{keypath}", tag = "rest",
     params(
         ("keypath" = String, Path, description = "segments separated by dots"),
         ("list" = Option<bool>, Query, description = "delete all entries below the keypath"),
+        ("trash" = Option<String>, Query, description = "with list: `true` keeps them in the trash; the id of a removal adds to it"),
     ),
     responses(
         (status = 200, description = "it is not there any more", body = Deleted),
         (status = 400, description = "the key is wrong"),
+        (status = 409, description = "it does not fit into the trash, or there is none"),
         (status = 412, description = "If-Match does not hold"),
     )
 )]
@@ -359,7 +368,11 @@ pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Re
             ));
         }
         let selection = Selection::read(head.prefix(), &query)?;
-        return list::delete(&state, &head, selection).await;
+        return match trash::Wish::read(&query)? {
+            trash::Wish::Purge => list::delete(&state, &head, selection).await,
+            trash::Wish::New => trash::delete(&state, &head, selection, None).await,
+            trash::Wish::MoreOf(id) => trash::delete(&state, &head, selection, Some(id)).await,
+        };
     }
     let key = head.key()?;
     head.require(ctx, Verb::Delete, &key)?;
@@ -379,6 +392,7 @@ pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Re
     params(
         ("key" = Option<String>, Query, description = "the key as a JSON array of parts"),
         ("list" = Option<bool>, Query, description = "delete all entries below the key"),
+        ("trash" = Option<String>, Query, description = "with list: `true` keeps them in the trash; the id of a removal adds to it"),
         ("all" = Option<bool>, Query, description = "with list, without key: the whole database"),
     ),
     responses((status = 200, description = "it is not there any more", body = Deleted))

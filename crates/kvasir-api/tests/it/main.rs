@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod accounts;
+mod accounts_conflicts;
 mod classworks;
 mod codes;
+mod contested;
 mod deno;
 mod edgekv;
 mod fuzz;
@@ -18,3 +20,4 @@ mod kit;
 mod openapi;
 mod rest;
 mod security;
+mod trash;

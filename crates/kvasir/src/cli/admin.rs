@@ -70,6 +70,29 @@ impl Administration {
         Ok(Administration::Here(Box::new(here)))
     }
 
+    /// Does something with what [`Administration::reach`] finds, and closes it whatever comes of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the work, and as [`Administration::reach`] and [`Administration::leave`].
+    pub(crate) async fn with<T>(
+        target: &Target,
+        work: impl AsyncFnOnce(&Administration) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let server = Administration::reach(target).await?;
+        let done = work(&server).await;
+        server.leave().await?;
+        done
+    }
+
+    /// Where it is, for people: an address, or that it is the folder itself.
+    pub(crate) fn place(&self) -> &str {
+        match self {
+            Administration::Running(client) => client.base(),
+            Administration::Here(_) => "the data folder",
+        }
+    }
+
     /// Calls one route below `/_/api/v1`.
     ///
     /// # Errors

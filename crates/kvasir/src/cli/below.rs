@@ -7,9 +7,10 @@ use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::json;
 
-use super::client::{Client, Target, block_on};
+use super::client::{Client, block_on};
 use super::data::{kv_path, listed_path, split_path};
-use super::output::{Form, Printer};
+use super::frame::Frame;
+use super::output::Printer;
 use super::progress::{Progress, ProgressForm};
 use crate::exit::Failure;
 
@@ -33,9 +34,7 @@ pub(super) struct Tree {
     #[command(flatten)]
     progress: ProgressForm,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Count the keys below a prefix.
@@ -52,9 +51,7 @@ pub(super) struct Count {
     #[command(flatten)]
     progress: ProgressForm,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Calls `each` with every key below a prefix, as it would be typed.
@@ -86,11 +83,11 @@ pub(super) async fn each_key(
 impl Count {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.target.client()?;
+            let client = self.frame.target.client()?;
             let prefix = self.prefix.as_deref();
             let count = each_key(&client, prefix, self.progress, |_| {}).await?;
             let answer = json!({"prefix": prefix, "keys": count, "server": client.base()});
-            Printer::new(&self.form).one(&answer, || count.to_string())
+            self.frame.tell(&answer, || count.to_string())
         })
     }
 }
@@ -98,7 +95,7 @@ impl Count {
 impl Tree {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.target.client()?;
+            let client = self.frame.target.client()?;
             let prefix = self.prefix.as_deref();
             let above = prefix.map_or(0, |prefix| split_path(prefix).len());
             let mut nodes: BTreeMap<Vec<String>, u64> = BTreeMap::new();
@@ -118,7 +115,7 @@ impl Tree {
                 }
             })
             .await?;
-            let mut printer = Printer::new(&self.form);
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(&["node", "keys"])?;
             for (node, count) in &nodes {
                 let (name, above) = node.split_last().expect("a node has a name");

@@ -12,9 +12,10 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use super::client::{Client, Target, block_on};
+use super::client::{Client, block_on};
+use super::frame::Frame;
 use super::look::Figures;
-use super::output::{Form, Printer};
+use super::output::Printer;
 use super::progress::{Progress, ProgressForm};
 use crate::exit::Failure;
 
@@ -39,9 +40,7 @@ pub(super) struct Bench {
     #[command(flatten)]
     progress: ProgressForm,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Different keys that are written and read.
@@ -56,7 +55,7 @@ enum Work {
 impl Bench {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = Arc::new(self.target.client()?);
+            let client = Arc::new(self.frame.target.client()?);
             let health = client
                 .send(client.request(Method::GET, "/_/api/v1/health"))
                 .await?;
@@ -69,7 +68,7 @@ impl Bench {
                 Some(true) => "strict: every answer after its sync",
                 _ => "none: the store is not durable",
             };
-            let mut printer = Printer::new(&self.form);
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(&[
                 "work",
                 "per second",

@@ -5,8 +5,9 @@ use reqwest::Method;
 use serde_json::Value as Json;
 
 use super::admin::Administration;
-use super::client::{Target, block_on};
-use super::output::{Form, Printer};
+use super::client::block_on;
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::Failure;
 
 /// Look at the namespaces of the Classworks dialect and set what its page shows.
@@ -41,9 +42,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 struct Ls {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Show title and text of the page at GET /, after setting those that are given.
@@ -62,9 +61,7 @@ struct Info {
     #[arg(long, value_name = "TEXT")]
     readme: Option<String>,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 impl Classworks {
@@ -80,12 +77,13 @@ impl Classworks {
 
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
-        let namespaces = server.all("/classworks/namespaces", "namespaces").await;
-        server.leave().await?;
-        let mut printer = Printer::new(&self.form);
+        let namespaces = self
+            .frame
+            .all("/classworks/namespaces", "namespaces")
+            .await?;
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&["namespace", "name", "access"])?;
-        for namespace in namespaces? {
+        for namespace in namespaces {
             let cells = ["namespace", "name", "accessType"]
                 .map(|member| namespace[member].as_str().unwrap_or_default().to_owned());
             printer.row(&namespace, &cells)?;
@@ -96,12 +94,11 @@ impl Ls {
 
 impl Info {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
-        let info = self.renewed(&server).await;
-        server.leave().await?;
-        let info = info?;
+        let target = &self.frame.target;
+        let info = Administration::with(target, async |server| self.renewed(server).await).await?;
         let text = |member: &str| info[member].as_str().unwrap_or_default().to_owned();
-        Printer::new(&self.form).one(&info, || format!("{}\n{}", text("title"), text("readme")))
+        self.frame
+            .tell(&info, || format!("{}\n{}", text("title"), text("readme")))
     }
 
     async fn renewed(&self, server: &Administration) -> Result<Json, Failure> {

@@ -16,7 +16,7 @@ use reqwest::Method;
 
 use super::client::{Target, block_on};
 use super::context;
-use super::data::{kv_path, listed_path, split_path};
+use super::data::{joined_path, kv_path, listed_path, split_path};
 use super::output::{Form, Printer};
 use crate::exit::Failure;
 
@@ -246,10 +246,7 @@ impl Complete {
                 .map(|parent| format!("{parent}."))
                 .unwrap_or_default();
             let end = if parts.len() > depth + 1 { "." } else { "" };
-            let word = format!(
-                "{lead}{}{end}",
-                next.replace('\\', "\\\\").replace('.', "\\.")
-            );
+            let word = format!("{lead}{}{end}", joined_path([next.as_str()]));
             if words.last() != Some(&word) && !words.contains(&word) {
                 words.push(word);
             }

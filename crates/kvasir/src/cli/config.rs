@@ -8,8 +8,8 @@ use clap::{ArgMatches, Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 
-use super::admin::Administration;
-use super::client::{Target, block_on};
+use super::client::block_on;
+use super::frame::Frame;
 use super::output::{Form, Printer};
 use super::settings;
 use crate::config::{Config, DEFAULT_TOML};
@@ -53,9 +53,7 @@ struct Show {
     #[arg(long, conflicts_with = "config")]
     running: bool,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Check the configuration without starting anything.
@@ -105,9 +103,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 something is wrong with the configuration, 4 denied, 6 unreachable")]
 struct Reload {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 impl ConfigVerbs {
@@ -140,7 +136,7 @@ impl Show {
             return self.run_on_server();
         }
         let (_, layers) = Config::load(&settings::sources(matches, self.config))?;
-        let mut printer = Printer::new(&self.form);
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&["setting", "value", "origin"])?;
         for (path, value, origin) in layers.effective() {
             let origin = origin.to_string();
@@ -155,11 +151,8 @@ impl Show {
 impl Show {
     fn run_on_server(self) -> Result<(), Failure> {
         block_on(async {
-            let server = Administration::reach(&self.target).await?;
-            let answer = server.call(Method::GET, "/settings", None).await;
-            server.leave().await?;
-            let answer = answer?;
-            let mut printer = Printer::new(&self.form);
+            let answer = self.frame.call(Method::GET, "/settings", None).await?;
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(&["setting", "value", "origin"])?;
             for row in answer["settings"].as_array().into_iter().flatten() {
                 let cell = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
@@ -176,10 +169,10 @@ impl Show {
 impl Reload {
     fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let server = Administration::reach(&self.target).await?;
-            let answer = server.call(Method::POST, "/config/reload", None).await;
-            server.leave().await?;
-            let answer = answer?;
+            let answer = self
+                .frame
+                .call(Method::POST, "/config/reload", None)
+                .await?;
             let paths = |name: &str| -> Vec<String> {
                 let paths = answer[name].as_array().into_iter().flatten();
                 paths
@@ -187,7 +180,7 @@ impl Reload {
                     .collect()
             };
             let (applied, waiting) = (paths("applied"), paths("waiting"));
-            Printer::new(&self.form).one(&answer, || {
+            self.frame.tell(&answer, || {
                 let said = |paths: &[String]| match paths {
                     [] => "nothing".to_owned(),
                     paths => paths.join(", "),

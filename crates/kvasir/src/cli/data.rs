@@ -1,6 +1,6 @@
-//! `get`, `put`, `rm` and `ls`: entries of a server's default database.
+//! `get`, `put` and `ls`: entries of a server's default database.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -10,21 +10,13 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
-use super::client::{Client, Target, block_on, segment};
-use super::output::{Form, Printer};
+use super::client::{Client, block_on, segment};
+use super::frame::{Frame, answer, changed};
+use super::output::Printer;
 use crate::exit::{Exit, Failure};
 
 /// Longest value that `put` reads, in bytes; the server's own limit is lower unless configured.
 const VALUE_BYTES_MAX: u64 = kvasir_kv::limits::VALUE_BYTES_CEILING as u64;
-
-/// What every data verb takes.
-#[derive(Debug, Args)]
-struct Common {
-    #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
-}
 
 /// Show the value of a key.
 #[derive(Debug, Args)]
@@ -38,15 +30,15 @@ pub(super) struct Get {
     /// Key, its parts separated by dots; \\. is a dot inside a part
     key: String,
     #[command(flatten)]
-    common: Common,
+    frame: Frame,
 }
 
 impl Get {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.common.target.client()?;
+            let client = self.frame.target.client()?;
             let path = kv_path(&self.key);
-            let mut printer = Printer::new(&self.common.form);
+            let mut printer = Printer::new(&self.frame.form);
             if printer.is_raw() {
                 let request = client
                     .request(Method::GET, &path)
@@ -148,7 +140,7 @@ pub(super) struct Put {
     #[arg(long)]
     if_absent: bool,
     #[command(flatten)]
-    common: Common,
+    frame: Frame,
 }
 
 impl Put {
@@ -160,7 +152,7 @@ impl Put {
         };
         let body = format!("{{\"value\":{value}{ttl}}}");
         block_on(async {
-            let client = self.common.target.client()?;
+            let client = self.frame.target.client()?;
             let mut request = client
                 .request(Method::PUT, &kv_path(&self.key))
                 .header("content-type", "application/json")
@@ -171,8 +163,8 @@ impl Put {
             if self.if_absent {
                 request = request.header("if-none-match", "*");
             }
-            let stored = json(&client, client.send(request).await?).await?;
-            changed(&client, &self.common.form, stored, |stored| {
+            let stored = answer(&client, request).await?;
+            changed(&client, &self.frame.form, stored, |stored| {
                 format!(
                     "stored {} in {} at {}",
                     self.key,
@@ -236,139 +228,6 @@ fn read_all(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Remove a key, or everything below a prefix.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  kvasir rm users.john
-  kvasir rm users --prefix --yes
-
-Exit codes: 0 done (also if there was no such key), 1 failed, 2 usage, 4 denied, 5 conflict,
-6 unreachable")]
-pub(super) struct Rm {
-    /// Key, or prefix with --prefix
-    key: String,
-    /// Remove every key below it instead
-    #[arg(long)]
-    prefix: bool,
-    /// Only tell what would be removed
-    #[arg(long, requires = "prefix")]
-    dry_run: bool,
-    /// Do not ask, up to 1,000 keys
-    #[arg(long)]
-    yes: bool,
-    /// The prefix once more, to remove more than 1,000 keys without being asked
-    #[arg(long, value_name = "PREFIX", requires = "prefix")]
-    confirm: Option<String>,
-    #[command(flatten)]
-    common: Common,
-}
-
-impl Rm {
-    pub(super) fn run(self) -> Result<(), Failure> {
-        block_on(async {
-            let client = self.common.target.client()?;
-            let mut path = kv_path(&self.key);
-            if self.prefix {
-                let (count, sample) = count(&client, &self.key).await?;
-                let what = format!("{count} keys below {} in {}", self.key, client.base());
-                if self.dry_run {
-                    return changed(
-                        &client,
-                        &self.common.form,
-                        serde_json::json!({"wouldDelete": count, "sample": sample}),
-                        |_| format!("would remove {what}: {}", sample.join(", ")),
-                    );
-                }
-                self.confirm(count, &what, &sample)?;
-                path.push_str("?list=true");
-            }
-            let request = client.request(Method::DELETE, &path);
-            let removed = json(&client, client.send(request).await?).await?;
-            changed(&client, &self.common.form, removed, |removed| {
-                if self.prefix {
-                    let count = &removed["deleted"];
-                    return format!(
-                        "removed {count} keys below {} in {}",
-                        self.key,
-                        client.base()
-                    );
-                }
-                match removed["existed"] {
-                    Json::Bool(false) => format!("{} was not in {}", self.key, client.base()),
-                    _ => format!("removed {} in {}", self.key, client.base()),
-                }
-            })
-        })
-    }
-
-    fn confirm(&self, count: usize, what: &str, sample: &[String]) -> Result<(), Failure> {
-        let is_large = count > UNTYPED_MAX;
-        if is_large && self.confirm.as_ref() == Some(&self.key) {
-            return Ok(());
-        }
-        if self.yes && !is_large {
-            return Ok(());
-        }
-        if !std::io::stdin().is_terminal() {
-            let how = match is_large {
-                true => format!("say --confirm {}", self.key),
-                false => "say --yes".to_owned(),
-            };
-            return Err(Failure::usage(format!(
-                "{what} would be removed; {how}, or look first with --dry-run"
-            )));
-        }
-        let question = match is_large {
-            true => format!("Type {} to remove them: ", self.key),
-            false => "Go on? [y/N] ".to_owned(),
-        };
-        let mut terminal = std::io::stderr();
-        let asked = write!(
-            terminal,
-            "Removes {what}, such as {}. {question}",
-            sample.join(", ")
-        );
-        let mut answer = String::new();
-        asked
-            .and_then(|()| terminal.flush())
-            .and_then(|()| std::io::stdin().read_line(&mut answer))
-            .context("cannot ask")?;
-        let agreed = match is_large {
-            true => answer.trim() == self.key,
-            false => matches!(answer.trim(), "y" | "Y" | "yes"),
-        };
-        match agreed {
-            true => Ok(()),
-            false => Err(Failure::new(Exit::Failed, "nothing was removed")),
-        }
-    }
-}
-
-/// Most keys that are removed without their prefix being typed; CLI-5 of the operator's contract.
-const UNTYPED_MAX: usize = 1000;
-
-/// Keys shown before many are removed.
-const SAMPLE: usize = 5;
-
-/// How many keys lie below a prefix, and some of them.
-async fn count(client: &Client, prefix: &str) -> Result<(usize, Vec<String>), Failure> {
-    let path = format!("{}?list=true&values=false", kv_path(prefix));
-    let request = client
-        .request(Method::GET, &path)
-        .header("accept", "application/x-ndjson");
-    let mut lines = client.lines(client.send(request).await?);
-    let (mut count, mut sample) = (0, Vec::new());
-    while let Some(line) = lines.next().await {
-        let line = line?;
-        count += 1;
-        if sample.len() < SAMPLE {
-            sample.push(parse::<Entry<'_>>(&line)?.shown_key());
-        }
-    }
-    Ok((count, sample))
-}
-
 /// List the entries below a prefix.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -390,13 +249,13 @@ pub(super) struct Ls {
     #[arg(long)]
     keys: bool,
     #[command(flatten)]
-    common: Common,
+    frame: Frame,
 }
 
 impl Ls {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.common.target.client()?;
+            let client = self.frame.target.client()?;
             let mut path = match &self.prefix {
                 None => "/kv?list=true".to_owned(),
                 Some(prefix) => format!("{}?list=true", kv_path(prefix)),
@@ -414,7 +273,7 @@ impl Ls {
                 .request(Method::GET, &path)
                 .header("accept", "application/x-ndjson");
             let mut lines = client.lines(client.send(request).await?);
-            let mut printer = Printer::new(&self.common.form);
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(if self.keys {
                 &["key"]
             } else {
@@ -454,15 +313,29 @@ pub(super) fn split_path(key: &str) -> Vec<String> {
     parts
 }
 
+/// The key of these parts as it would be typed, the opposite of [`split_path`].
+pub(super) fn joined_path<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let parts = parts.into_iter();
+    let escaped = parts.map(|part| part.replace('\\', "\\\\").replace('.', "\\."));
+    escaped.collect::<Vec<_>>().join(".")
+}
+
+/// A key in the typed form of the admin API as it would be typed, or as JSON where that cannot be.
+pub(super) fn typed_path(key: &Json) -> String {
+    let parts = key.as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = parts.iter().map(|part| match part["type"].as_str() {
+        Some("string") => part["value"].as_str().filter(|text| !text.is_empty()),
+        _ => None,
+    });
+    match texts.collect::<Option<Vec<_>>>() {
+        Some(texts) => joined_path(texts),
+        None => key.to_string(),
+    }
+}
+
 /// The key of a line of a list, as it would be typed.
 pub(super) fn listed_path(line: &str) -> Result<String, Failure> {
     Ok(parse::<Entry<'_>>(line)?.shown_key())
-}
-
-async fn json(client: &Client, response: reqwest::Response) -> Result<Json, Failure> {
-    let body = response.bytes().await;
-    let body = body.map_err(|error| client.unreachable(error))?;
-    Ok(serde_json::from_slice(&body).context("the server's answer is not JSON")?)
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
@@ -498,18 +371,4 @@ fn text(value: &Json) -> String {
         Json::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// Reports a change: a sentence for people, JSON with the server's address for programs.
-pub(super) fn changed(
-    client: &Client,
-    form: &Form,
-    mut answer: Json,
-    sentence: impl FnOnce(&Json) -> String,
-) -> Result<(), Failure> {
-    if let Json::Object(members) = &mut answer {
-        members.insert("server".to_owned(), client.base().into());
-    }
-    let told = sentence(&answer);
-    Printer::new(form).one(&answer, || told)
 }

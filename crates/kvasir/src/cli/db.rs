@@ -1,15 +1,16 @@
 //! `kvasir db create|ls|rm`.
 
-use std::io::{IsTerminal, Write};
-
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use super::admin::Administration;
-use super::client::{Target, block_on, segment};
-use super::output::{Form, Printer};
+use super::client::{block_on, segment};
+use super::data::typed_path;
+use super::destroy::{Consent, Plan, SAMPLE};
+use super::frame::Frame;
+use super::output::Printer;
+use super::progress::{Progress, ProgressForm};
 use crate::exit::{Exit, Failure};
 
 /// Make, list and remove databases.
@@ -48,9 +49,7 @@ struct Create {
     /// 1 to 63 of a-z 0-9 - _, beginning with a letter or digit
     name: String,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// List databases.
@@ -63,9 +62,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 struct Ls {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Remove a database with all entries and messages in it.
@@ -79,16 +76,12 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 no such database, 4 denied, 6 unreachab
 struct Rm {
     /// Its name
     name: String,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Say what would go, and remove nothing
-    #[arg(long)]
-    dry_run: bool,
     #[command(flatten)]
-    target: Target,
+    consent: Consent,
     #[command(flatten)]
-    form: Form,
+    progress: ProgressForm,
+    #[command(flatten)]
+    frame: Frame,
 }
 
 impl Databases {
@@ -105,23 +98,20 @@ impl Databases {
 
 impl Create {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
         let body = json!({"name": self.name});
-        let made = server.call(Method::POST, "/databases", Some(&body)).await;
-        server.leave().await?;
-        let made = made?;
-        Printer::new(&self.form).one(&made, || format!("database {} is there", self.name))
+        let made = self.frame.call(Method::POST, "/databases", Some(&body));
+        let made = made.await?;
+        self.frame
+            .tell(&made, || format!("database {} is there", self.name))
     }
 }
 
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
-        let listed = server.all("/databases", "databases").await;
-        server.leave().await?;
-        let mut printer = Printer::new(&self.form);
+        let listed = self.frame.all("/databases", "databases").await?;
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&["name", "id", "created"])?;
-        for database in listed? {
+        for database in listed {
             let cells = ["name", "id", "createdAt"]
                 .map(|member| database[member].as_str().unwrap_or_default().to_owned());
             printer.row(&database, &cells)?;
@@ -132,13 +122,20 @@ impl Ls {
 
 impl Rm {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
-        let done = self.remove(&server).await;
-        server.leave().await?;
-        let done = done?;
-        Printer::new(&self.form).one(&done, || match done["dryRun"] {
-            Json::Bool(true) => format!("nothing was removed from {}", self.name),
-            _ => format!("removed {} and {} entries", self.name, done["removed"]),
+        let target = &self.frame.target;
+        let done = Administration::with(target, async |server| self.remove(server).await).await?;
+        self.frame.tell(&done, || {
+            let place = done["server"].as_str().unwrap_or_default();
+            match done["dryRun"] {
+                Json::Bool(true) => format!(
+                    "would remove {} with {} entries and {} messages from {place}",
+                    self.name, done["entries"], done["messages"]
+                ),
+                _ => format!(
+                    "removed {} and {} entries from {place}",
+                    self.name, done["removed"]
+                ),
+            }
         })
     }
 
@@ -152,51 +149,77 @@ impl Rm {
         }
         let path = format!("/databases/{}", segment(&self.name));
         let entries = format!("{path}/entries");
-        let sample = server
-            .call(Method::GET, &format!("{entries}?limit=5"), None)
+        let (count, sample) = self.count(server).await?;
+        let queue = server
+            .call(Method::GET, &format!("{path}/queue"), None)
             .await?;
-        if self.dry_run {
+        let of_queue = |member: &str| queue[member].as_u64().unwrap_or_default();
+        let messages = of_queue("waiting") + of_queue("leased");
+        let place = server.place();
+        if self.consent.dry_run {
             return Ok(json!({
                 "name": self.name,
                 "dryRun": true,
-                "sample": sample["entries"],
+                "entries": count,
+                "messages": messages,
+                "sample": sample,
+                "server": place,
             }));
         }
-        let is_empty = sample["entries"].as_array().is_none_or(Vec::is_empty);
-        if !self.yes && !is_empty {
-            ask(&self.name)?;
+        if count + messages > 0 {
+            let keys: Vec<String> = sample.iter().map(typed_path).collect();
+            let plan = Plan {
+                verb: "removes",
+                what: format!(
+                    "the database {} with {count} keys and {messages} messages in {place} for good",
+                    self.name
+                ),
+                count: count + messages,
+                sample: &keys,
+                typed: &self.name,
+            };
+            plan.agree(&self.consent)?;
         }
+        let mut progress = Progress::begin(self.progress, "keys", 0, count);
         let mut removed = 0;
         loop {
             let answer = server.call(Method::DELETE, &entries, None).await?;
             removed += answer["removed"].as_u64().unwrap_or_default();
+            progress.set(removed);
             if answer["more"] != true {
                 break;
             }
         }
+        progress.end();
         // Last, so that an interrupted removal can be taken up again.
         server.call(Method::DELETE, &path, None).await?;
-        Ok(json!({"name": self.name, "removed": removed}))
+        Ok(json!({"name": self.name, "removed": removed, "server": place}))
+    }
+
+    /// How many entries there are, and the keys of some.
+    async fn count(&self, server: &Administration) -> Result<(u64, Vec<Json>), Failure> {
+        let path = format!("/browse?keyspace={}&limit={PAGE}", segment(&self.name));
+        let (mut count, mut sample) = (0, Vec::new());
+        let mut next = path.clone();
+        let mut progress = Progress::begin(self.progress, "keys counted", 0, None);
+        loop {
+            let page = server.call(Method::GET, &next, None).await?;
+            let entries = page["entries"].as_array().map(Vec::as_slice);
+            let entries = entries.unwrap_or_default();
+            count += entries.len() as u64;
+            let left = SAMPLE.saturating_sub(sample.len());
+            sample.extend(entries.iter().take(left).map(|entry| entry["key"].clone()));
+            progress.set(count);
+            match page["cursor"].as_str() {
+                Some(cursor) => next = format!("{path}&cursor={}", segment(cursor)),
+                None => {
+                    progress.end();
+                    return Ok((count, sample));
+                }
+            }
+        }
     }
 }
 
-/// Lets a person type the name; without one `--yes` is needed.
-#[expect(clippy::print_stderr, reason = "questions go to standard error")]
-fn ask(name: &str) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(format!(
-            "the database {name} is not empty: add --yes to remove it with everything in it"
-        )));
-    }
-    eprint!("This removes everything in the database {name}. Type its name to go on: ");
-    std::io::stderr().flush().context("cannot ask")?;
-    let mut typed = String::new();
-    std::io::stdin()
-        .read_line(&mut typed)
-        .context("cannot read the answer")?;
-    if typed.trim() == name {
-        Ok(())
-    } else {
-        Err(Failure::usage("nothing was removed"))
-    }
-}
+/// Entries that are counted with one request; the most that it gives.
+const PAGE: usize = 500;

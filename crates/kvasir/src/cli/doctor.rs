@@ -11,8 +11,9 @@ use kvasir_store::SystemClock;
 use serde_json::json;
 
 use self::finding::{Finding, State};
-use super::client::{Target, block_on};
-use super::output::{Form, Printer};
+use super::client::block_on;
+use super::frame::Frame;
+use super::output::Printer;
 use super::settings;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
@@ -29,15 +30,13 @@ Examples:
 Exit codes: 0 nothing is wrong, 1 something is, 2 usage")]
 pub(super) struct Doctor {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 impl Doctor {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut sources = settings::sources(None, None);
-        if let Some(folder) = &self.target.data {
+        if let Some(folder) = &self.frame.target.data {
             let folder = folder.to_string_lossy().into_owned();
             let flag = ("server.data".to_owned(), "--data".to_owned(), vec![folder]);
             sources.flags.push(flag);
@@ -52,7 +51,7 @@ impl Doctor {
         findings.push(machine::clock(&data, now));
         findings.extend(folder::certificates(&config, now));
         findings.extend(block_on(async {
-            Ok(server::ask(&self.target, now).await)
+            Ok(server::ask(&self.frame.target, now).await)
         })?);
         findings.push(machine::swap());
         self.print(&findings)?;
@@ -71,7 +70,7 @@ impl Doctor {
     }
 
     fn print(&self, findings: &[Finding]) -> Result<(), Failure> {
-        let mut printer = Printer::new(&self.form);
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&["state", "check", "what", "remedy"])?;
         for found in findings {
             let remedy = found.remedy.clone().unwrap_or_default();

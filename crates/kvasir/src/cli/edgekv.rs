@@ -8,9 +8,9 @@ use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value as Json, json};
 
-use super::admin::Administration;
-use super::client::{Target, block_on, segment};
-use super::output::{Form, Printer};
+use super::client::{block_on, segment};
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::Failure;
 
 /// EdgeKV: credentials for its administration API, and bulk import.
@@ -72,9 +72,7 @@ struct Create {
     #[arg(long, default_value = "127.0.0.1:8443", value_name = "HOST:PORT")]
     host: String,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// List credentials. Their secrets are not shown.
@@ -87,9 +85,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 struct Ls {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Revoke a credential, effective at once.
@@ -104,9 +100,7 @@ struct Revoke {
     /// Its client token, as `kvasir edgekv client ls` shows it
     client_token: String,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 impl EdgeKv {
@@ -124,23 +118,15 @@ impl EdgeKv {
     }
 }
 
-async fn call(
-    target: &Target,
-    method: Method,
-    path: &str,
-    body: Option<&Json>,
-) -> Result<Json, Failure> {
-    let server = Administration::reach(target).await?;
-    let answer = server.call(method, path, body).await;
-    server.leave().await?;
-    answer
-}
-
 impl Create {
     async fn run(self) -> Result<(), Failure> {
         let body = json!({ "name": self.name });
-        let made = call(&self.target, Method::POST, "/edgekv/clients", Some(&body)).await?;
-        Printer::new(&self.form).one(&made, || self.section(&made).expose_secret().to_owned())
+        let made = self
+            .frame
+            .call(Method::POST, "/edgekv/clients", Some(&body))
+            .await?;
+        self.frame
+            .tell(&made, || self.section(&made).expose_secret().to_owned())
     }
 
     fn section(&self, made: &Json) -> SecretString {
@@ -158,8 +144,11 @@ impl Create {
 
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
-        let answer = call(&self.target, Method::GET, "/edgekv/clients", None).await?;
-        let mut printer = Printer::new(&self.form);
+        let answer = self
+            .frame
+            .call(Method::GET, "/edgekv/clients", None)
+            .await?;
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&["client token", "name", "state"])?;
         for client in answer["clients"].as_array().into_iter().flatten() {
             let text = |name: &str| client[name].as_str().unwrap_or_default().to_owned();
@@ -177,7 +166,8 @@ impl Ls {
 impl Revoke {
     async fn run(self) -> Result<(), Failure> {
         let path = format!("/edgekv/clients/{}", segment(&self.client_token));
-        let revoked = call(&self.target, Method::DELETE, &path, None).await?;
-        Printer::new(&self.form).one(&revoked, || format!("revoked {}", self.client_token))
+        let revoked = self.frame.call(Method::DELETE, &path, None).await?;
+        self.frame
+            .tell(&revoked, || format!("revoked {}", self.client_token))
     }
 }

@@ -3,8 +3,9 @@
 use clap::Args;
 use reqwest::Method;
 
-use super::client::{Target, block_on};
-use super::output::{Form, Printer};
+use super::client::block_on;
+use super::frame::Frame;
+
 use crate::exit::Failure;
 
 /// Ask a server whether it is ready.
@@ -17,18 +18,17 @@ Examples:
 Exit codes: 0 ready, 1 failed, 2 usage, 6 not ready or unreachable")]
 pub(super) struct Health {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 impl Health {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.target.client()?;
+            let client = self.frame.target.client()?;
             client.send(client.request(Method::GET, "/readyz")).await?;
             let answer = serde_json::json!({"ready": true, "server": client.base()});
-            Printer::new(&self.form).one(&answer, || format!("{} is ready", client.base()))
+            self.frame
+                .tell(&answer, || format!("{} is ready", client.base()))
         })
     }
 }

@@ -7,8 +7,9 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::json;
 
-use super::client::{Client, Target, block_on};
-use super::output::{Form, Printer};
+use super::client::{Client, block_on};
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::Failure;
 
 /// Show what a server has counted and measured.
@@ -23,9 +24,7 @@ pub(super) struct Stats {
     /// Only figures with this in their name [default: all but histograms' buckets]
     name: Option<String>,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Show what a server does per second, again and again.
@@ -44,9 +43,7 @@ pub(super) struct Top {
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Figures by name with labels.
@@ -100,9 +97,9 @@ impl Figures {
 impl Stats {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.target.client()?;
+            let client = self.frame.target.client()?;
             let figures = Figures::of(&client).await?;
-            let mut printer = Printer::new(&self.form);
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(&["figure", "value"])?;
             for (name, value) in &figures.0 {
                 let is_wanted = match &self.name {
@@ -133,8 +130,8 @@ impl Top {
             "memory MiB",
         ];
         block_on(async {
-            let client = self.target.client()?;
-            let mut printer = Printer::new(&self.form);
+            let client = self.frame.target.client()?;
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(&COLUMNS)?;
             let mut before = Figures::of(&client).await?;
             let mut left = self.count.unwrap_or(u64::MAX);

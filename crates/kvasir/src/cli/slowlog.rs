@@ -4,9 +4,9 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::Value as Json;
 
-use super::admin::Administration;
-use super::client::{Target, block_on};
-use super::output::{Form, Printer};
+use super::client::block_on;
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::Failure;
 
 /// Show the latest slow requests and what they spent their time on.
@@ -25,9 +25,7 @@ pub(super) struct Slowlog {
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Columns of the table with the members that they show.
@@ -49,12 +47,9 @@ const COLUMNS: [(&str, &str); 12] = [
 impl Slowlog {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let server = Administration::reach(&self.target).await?;
             let path = format!("/slow?limit={}", self.limit);
-            let answer = server.call(Method::GET, &path, None).await;
-            server.leave().await?;
-            let answer = answer?;
-            let mut printer = Printer::new(&self.form);
+            let answer = self.frame.call(Method::GET, &path, None).await?;
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(&COLUMNS.map(|(name, _)| name))?;
             for row in answer["requests"].as_array().into_iter().flatten() {
                 printer.row(row, &COLUMNS.map(|(_, member)| cell(row, member)))?;

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use super::admin::Administration;
-use super::client::{Target, block_on, segment};
-use super::output::{Form, Printer};
+use super::client::{block_on, segment};
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::Failure;
 
 /// Make, list and revoke tokens.
@@ -63,9 +63,7 @@ struct Create {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// List tokens. Their secrets are not known any more.
@@ -78,9 +76,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 struct Ls {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Revoke a token, effective at once.
@@ -95,9 +91,7 @@ struct Revoke {
     /// Its id, as `kvasir token ls` shows it
     id: String,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 impl Tokens {
@@ -137,22 +131,20 @@ impl Create {
             }],
             "ttlSeconds": ttl_seconds,
         });
-        let server = Administration::reach(&self.target).await?;
-        let made = server.call(Method::POST, "/tokens", Some(&body)).await;
-        server.leave().await?;
-        let made = made?;
-        Printer::new(&self.form).one(&made, || text(&made["token"]))
+        let made = self
+            .frame
+            .call(Method::POST, "/tokens", Some(&body))
+            .await?;
+        self.frame.tell(&made, || text(&made["token"]))
     }
 }
 
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
-        let tokens = server.all("/tokens", "tokens").await;
-        server.leave().await?;
-        let mut printer = Printer::new(&self.form);
+        let tokens = self.frame.all("/tokens", "tokens").await?;
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&["id", "name", "database", "state"])?;
-        for token in tokens? {
+        for token in tokens {
             let database = match &token["grants"][0]["keyspace"] {
                 Json::String(name) => name.clone(),
                 _ => "*".to_owned(),
@@ -171,12 +163,9 @@ impl Ls {
 
 impl Revoke {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
         let path = format!("/tokens/{}", segment(&self.id));
-        let revoked = server.call(Method::DELETE, &path, None).await;
-        server.leave().await?;
-        let revoked = revoked?;
-        Printer::new(&self.form).one(&revoked, || format!("revoked {}", self.id))
+        let revoked = self.frame.call(Method::DELETE, &path, None).await?;
+        self.frame.tell(&revoked, || format!("revoked {}", self.id))
     }
 }
 

@@ -9,9 +9,9 @@ use reqwest::Method;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
-use super::client::{Client, Target, block_on};
-use super::data::{changed, kv_path, split_path};
-use super::output::Form;
+use super::client::{Client, block_on};
+use super::data::{kv_path, split_path};
+use super::frame::{Frame, answer, changed};
 use crate::exit::{Exit, Failure};
 
 /// Largest transaction that is read, in bytes: the store takes no larger one.
@@ -50,9 +50,7 @@ pub(super) struct Txn {
     #[arg(long, value_name = "KEY")]
     delete: Vec<String>,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Change when an entry expires, without changing its value.
@@ -74,9 +72,7 @@ pub(super) struct Touch {
     #[arg(long, conflicts_with = "ttl")]
     forever: bool,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// `KEY=REST`; the key may hold no `=`.
@@ -150,16 +146,13 @@ impl Txn {
     pub(super) fn run(self) -> Result<(), Failure> {
         let body = self.body()?;
         block_on(async {
-            let client = self.target.client()?;
+            let client = self.frame.target.client()?;
             let request = client
                 .request(Method::POST, "/kv/_atomic")
                 .header("content-type", "application/json")
                 .body(body);
-            let answer = client.send(request).await?.bytes().await;
-            let answer = answer.map_err(|error| client.unreachable(error))?;
-            let answer: Json =
-                serde_json::from_slice(&answer).context("the server's answer is not JSON")?;
-            changed(&client, &self.form, answer, |answer| {
+            let done = answer(&client, request).await?;
+            changed(&client, &self.frame.form, done, |answer| {
                 let stamp = answer["versionstamp"].as_str().unwrap_or("-");
                 format!("committed in {} at {stamp}", client.base())
             })
@@ -170,7 +163,7 @@ impl Txn {
 impl Touch {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.target.client()?;
+            let client = self.frame.target.client()?;
             for _ in 0..TRIES {
                 match self.try_once(&client).await {
                     Err(failure) if failure.exit == Exit::Conflict => {}
@@ -206,11 +199,8 @@ impl Touch {
             .header("content-type", "application/json")
             .header("if-match", format!("\"{}\"", entry.versionstamp))
             .body(format!("{{\"value\":{}{ttl}}}", entry.value));
-        let answer = client.send(request).await?.bytes().await;
-        let answer = answer.map_err(|error| client.unreachable(error))?;
-        let answer: Json =
-            serde_json::from_slice(&answer).context("the server's answer is not JSON")?;
-        changed(client, &self.form, answer, |answer| {
+        let done = answer(client, request).await?;
+        changed(client, &self.frame.form, done, |answer| {
             let stamp = answer["versionstamp"].as_str().unwrap_or("-");
             let end = match self.ttl {
                 None => "does not expire".to_owned(),

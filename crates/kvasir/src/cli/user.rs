@@ -8,9 +8,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use super::admin::Administration;
-use super::client::{Target, block_on, segment};
-use super::output::{Form, Printer};
+use super::client::{block_on, segment};
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::Failure;
 
 /// Make and manage users of the accounts dialect.
@@ -78,9 +78,7 @@ struct Create {
     #[command(flatten)]
     password: Password,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// List users.
@@ -93,9 +91,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 struct Ls {
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Give a user a role.
@@ -113,9 +109,7 @@ struct Grant {
     #[arg(value_enum)]
     role: Role,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Do this with one user: `disable` and `enable` logging in, `reset` makes a one-time token for a
@@ -131,9 +125,7 @@ struct Named {
     /// Email or id
     user: String,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Set a user's password; all sessions end. Without --password-file one is made and printed once.
@@ -150,9 +142,7 @@ struct Passwd {
     #[command(flatten)]
     password: Password,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Where a password comes from; never from the arguments, which everybody on the machine sees.
@@ -193,25 +183,18 @@ impl Users {
                 Verb::Grant(grant) => {
                     let change = json!({ "role": grant.role.name() });
                     let path = path(&grant.user);
-                    call(
-                        &grant.target,
-                        &grant.form,
-                        Method::PATCH,
-                        &path,
-                        Some(&change),
-                    )
-                    .await
+                    call(&grant.frame, Method::PATCH, &path, Some(&change)).await
                 }
                 Verb::Disable(named) => named.change(&json!({ "disabled": true })).await,
                 Verb::Enable(named) => named.change(&json!({ "disabled": false })).await,
                 Verb::Passwd(passwd) => passwd.run().await,
                 Verb::Reset(named) => {
                     let path = format!("{}/reset", path(&named.user));
-                    call(&named.target, &named.form, Method::POST, &path, None).await
+                    call(&named.frame, Method::POST, &path, None).await
                 }
                 Verb::Rm(named) => {
                     let path = path(&named.user);
-                    call(&named.target, &named.form, Method::DELETE, &path, None).await
+                    call(&named.frame, Method::DELETE, &path, None).await
                 }
             }
         })
@@ -224,17 +207,13 @@ fn path(user: &str) -> String {
 
 /// Calls one route and prints what it answers.
 async fn call(
-    target: &Target,
-    form: &Form,
+    frame: &Frame,
     method: Method,
     path: &str,
     body: Option<&Json>,
 ) -> Result<(), Failure> {
-    let server = Administration::reach(target).await?;
-    let answer = server.call(method, path, body).await;
-    server.leave().await?;
-    let answer = answer?;
-    Printer::new(form).one(&answer, || told(&answer))
+    let answer = frame.call(method, path, body).await?;
+    frame.tell(&answer, || told(&answer))
 }
 
 /// An answer for people: the token of a reset alone, of a user what matters.
@@ -265,14 +244,7 @@ fn told(answer: &Json) -> String {
 
 impl Named {
     async fn change(self, change: &Json) -> Result<(), Failure> {
-        call(
-            &self.target,
-            &self.form,
-            Method::PATCH,
-            &path(&self.user),
-            Some(change),
-        )
-        .await
+        call(&self.frame, Method::PATCH, &path(&self.user), Some(change)).await
     }
 }
 
@@ -282,14 +254,11 @@ impl Create {
         let body = json!({
             "email": self.email, "password": password, "name": self.name, "role": self.role.name(),
         });
-        let server = Administration::reach(&self.target).await?;
-        let made = server.call(Method::POST, "/users", Some(&body)).await;
-        server.leave().await?;
-        let mut made = made?;
+        let mut made = self.frame.call(Method::POST, "/users", Some(&body)).await?;
         if is_made {
             made["password"] = json!(password);
         }
-        Printer::new(&self.form).one(&made, || told(&made))
+        self.frame.tell(&made, || told(&made))
     }
 }
 
@@ -297,27 +266,23 @@ impl Passwd {
     async fn run(self) -> Result<(), Failure> {
         let (password, is_made) = self.password.get()?;
         let change = json!({ "password": password });
-        let server = Administration::reach(&self.target).await?;
-        let changed = server
+        let mut changed = self
+            .frame
             .call(Method::PATCH, &path(&self.user), Some(&change))
-            .await;
-        server.leave().await?;
-        let mut changed = changed?;
+            .await?;
         if is_made {
             changed["password"] = json!(password);
         }
-        Printer::new(&self.form).one(&changed, || told(&changed))
+        self.frame.tell(&changed, || told(&changed))
     }
 }
 
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
-        let users = server.all("/users", "users").await;
-        server.leave().await?;
-        let mut printer = Printer::new(&self.form);
+        let users = self.frame.all("/users", "users").await?;
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&["id", "email", "role", "state"])?;
-        for user in users? {
+        for user in users {
             let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
             let state = if user["disabled"] == true {
                 "disabled"

@@ -19,9 +19,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
-use super::client::{Client, Target, block_on, segment};
+use super::client::{Client, block_on, segment};
 use super::data::{kv_path, split_path};
-use super::output::{Form, Printer};
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::{Exit, Failure};
 
 /// Keys below a prefix whose last state is remembered, to tell an expiry from a removal, and what
@@ -75,9 +76,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "60s")]
     retry: Duration,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// What is remembered of a key.
@@ -122,8 +121,8 @@ enum End {
 impl Watch {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.target.client()?;
-            let mut printer = Printer::new(&self.form);
+            let client = self.frame.target.client()?;
+            let mut printer = Printer::new(&self.frame.form);
             printer.begin(&["event", "key", "versionstamp", "value"])?;
             let mut following = Following {
                 printer,

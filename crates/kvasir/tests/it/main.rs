@@ -38,6 +38,7 @@ mod small_disk;
 mod speak;
 mod streams;
 mod telemetry;
+mod trash;
 mod users;
 mod verbs;
 

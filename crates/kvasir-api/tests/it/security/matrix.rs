@@ -127,6 +127,7 @@ fn rest_forms(path: &str, method: &str, name: &str) -> Vec<Form> {
         ("/kv" | "/kv/", "GET") => &[
             "?{key}",
             "?{key}&list=true",
+            "?{key}&list=true&trash=true",
             "?list=true",
             "?{key}&watch=true",
         ],
@@ -134,7 +135,12 @@ fn rest_forms(path: &str, method: &str, name: &str) -> Vec<Form> {
         ("/kv/_atomic" | "/kv/{*keypath}", "GET") => {
             &["", "?list=true", "?meta=true", "?watch=true"]
         }
-        ("/kv/{*keypath}", "DELETE") => &["", "?list=true"],
+        ("/kv/{*keypath}", "DELETE") => &[
+            "",
+            "?list=true",
+            "?list=true&trash=true",
+            "?list=true&trash=0123456789ab",
+        ],
         ("/kv/_atomic" | "/kv/{*keypath}", _) => &[""],
         (path, method) => panic!("the matrix has no row for {method} {path}"),
     };
