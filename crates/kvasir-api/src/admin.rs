@@ -3,6 +3,7 @@
 //! One file per noun. Every route but `whoami` needs [`Verb::Admin`] on everything; a data token
 //! gets 403 whatever it asks for. Failures are `application/problem+json`.
 
+pub mod audit;
 pub mod backups;
 pub mod browse;
 pub mod classworks;
@@ -37,6 +38,7 @@ use kvasir_kv::Key;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 
+use crate::audit::Audit;
 use crate::backups::Backups;
 use crate::context::{Caller, Ctx};
 use crate::error::ApiError;
@@ -61,6 +63,7 @@ pub struct Admin {
     backups: Option<Arc<dyn Backups>>,
     document: Document,
     operator: Option<Arc<dyn operator::Operator>>,
+    audit: Arc<Audit>,
 }
 
 /// What the dialect offers.
@@ -78,6 +81,8 @@ pub struct Admin {
         tokens::show,
         tokens::revoke,
         tokens::explain,
+        audit::list,
+        audit::verify,
         databases::list,
         databases::create,
         databases::forget,
@@ -141,7 +146,9 @@ impl Admin {
     /// The admin API on the system keyspace of `ctx`. `passwords` bounds the hashing of all dialects
     /// together.
     pub fn new(ctx: Ctx, passwords: Passwords) -> Admin {
+        let audit = Audit::new(ctx.system.clone(), ctx.clock.clone(), Default::default());
         Admin {
+            audit: Arc::new(audit),
             sessions: Arc::new(session::Sessions::new(ctx.clone())),
             ctx,
             passwords,
@@ -156,6 +163,13 @@ impl Admin {
     #[must_use]
     pub fn serving(mut self, document: Document) -> Admin {
         self.document = document;
+        self
+    }
+
+    /// The same with a list of deeds that others write into too.
+    #[must_use]
+    pub fn with_audit(mut self, audit: Arc<Audit>) -> Admin {
+        self.audit = audit;
         self
     }
 
@@ -224,7 +238,13 @@ impl Dialect for Admin {
             .merge(trash::routes())
             .merge(backups::routes(self.backups.clone()))
             .merge(operator::routes(self.operator.clone()))
+            .merge(audit::routes(Arc::clone(&self.audit)))
             .merge(users::routes(&self.ctx, self.passwords.clone()));
+        let auditor = audit::Auditor {
+            ctx: self.ctx.clone(),
+            audit: Arc::clone(&self.audit),
+        };
+        let routes = routes.layer(axum::middleware::from_fn_with_state(auditor, audit::layer));
         let at = format!("{}{VERSION_PATH}", self.ctx.base);
         let routes = Router::new()
             .nest(&at, routes)

@@ -76,7 +76,7 @@ impl Caller {
         info: &RequestInfo,
         headers: &HeaderMap,
     ) -> Result<Caller, ApiError> {
-        Caller::by(ctx, info.approach(headers), headers).await
+        Caller::by(ctx, info.approach(headers), info, headers).await
     }
 
     /// As [`Caller::of`], for dialects that judge the approach themselves.
@@ -87,10 +87,12 @@ impl Caller {
     pub async fn by(
         ctx: &Ctx,
         approach: Approach,
+        info: &RequestInfo,
         headers: &HeaderMap,
     ) -> Result<Caller, ApiError> {
         let access = &ctx.access;
-        match access.authenticate(bearer(headers), approach).await? {
+        let shown = bearer(headers);
+        match access.authenticate(shown, approach, info.client).await? {
             Ok(principal) => Ok(Caller {
                 principal,
                 dialect: ctx.dialect,

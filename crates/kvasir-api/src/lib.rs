@@ -7,11 +7,12 @@
 //! (bounded bodies), [`request`] (what is known about a request before its dialect sees it),
 //! [`json`], [`key_json`] and [`v8json`] (values and keys as JSON), [`stream`] (long answers),
 //! [`query`], [`problem`] and [`time`] (how the dialects that are ours look on the wire), [`codes`]
-//! (what every error code means), [`openapi`] (the description of all routes), [`trash`] (what was
-//! removed below a prefix and can be brought back).
+//! (what every error code means), [`openapi`] (the description of all routes), [`audit`] (who administered
+//! what), [`trash`] (what was removed below a prefix and can be brought back).
 //!
 //! A dialect never imports another one, and nothing here knows a backend.
 
+pub mod audit;
 pub mod backups;
 pub mod body;
 pub mod codes;

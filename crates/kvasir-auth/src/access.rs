@@ -4,6 +4,9 @@
 //! was read is kept in a bounded cache, but only while [`Access::follow`] hears of changes, which
 //! makes a revocation effective on all nodes as soon as they hear of it, and on this one at once.
 //!
+//! When and from where a token was used last is noted in memory and stored beside the requests, see
+//! [`crate::last_use`].
+//!
 //! The surprising rule: a store that has issued a token stays closed, also when every token is
 //! revoked or has expired. Otherwise revoking a leaked token could open the server to everybody. It
 //! opens again when the last record is removed with [`Access::forget`].
@@ -28,6 +31,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::issued::{self, Issued};
+use crate::last_use::{self, Use, Uses};
+use crate::network::Sources;
 use crate::principal::{Grant, Principal};
 use crate::rate::{Quota, Rates, Standing, counted_address};
 use crate::token::{Token, TokenHash, TokenId};
@@ -116,7 +121,8 @@ pub enum Denied {
     /// No credential was shown.
     #[error("a token is needed: send `Authorization: Bearer <token>`")]
     Missing,
-    /// The credential is unknown, altered, expired or revoked; which of these is not told.
+    /// The credential is unknown, altered, expired, revoked or not for the client's address; which of
+    /// these is not told.
     #[error("the token is not valid")]
     Invalid,
     /// See [`Approach::ForeignHost`].
@@ -137,6 +143,8 @@ pub struct NewToken {
     pub name: String,
     /// What it allows.
     pub grants: Vec<Grant>,
+    /// From where it may be used.
+    pub sources: Sources,
     /// When it ends; `None` for never.
     pub expires_at: Option<UnixMillis>,
     /// Id of the principal that makes it.
@@ -152,6 +160,7 @@ pub struct Access {
     /// The credential of this process's lifetime, kept nowhere else.
     process: RwLock<Option<(TokenId, TokenHash)>>,
     known: Known,
+    uses: Uses,
 }
 
 /// What the settings say now.
@@ -198,6 +207,14 @@ const ANY_YES: u8 = 2;
 struct Shown {
     issued: Issued,
     principal: Principal,
+    last_use: Arc<Use>,
+}
+
+impl Shown {
+    /// Whether the token is valid at `now` for a client at this address.
+    fn admits(&self, now: UnixMillis, client: IpAddr) -> bool {
+        self.issued.is_valid(now) && self.issued.sources.admit(client)
+    }
 }
 
 impl std::fmt::Debug for Known {
@@ -222,6 +239,7 @@ impl Access {
                 any: AtomicU8::new(ANY_UNKNOWN),
                 tokens: Cache::new(CACHED_TOKENS_MAX),
             },
+            uses: Uses::default(),
         }
     }
 
@@ -237,7 +255,8 @@ impl Access {
 
     /// The principal behind a bearer token, or, without a valid one, whoever may ask without.
     ///
-    /// While no token is configured, any bearer text is accepted where none is needed.
+    /// While no token is configured, any bearer text is accepted where none is needed. `client` is the
+    /// client's address behind trusted proxies.
     ///
     /// # Errors
     ///
@@ -246,9 +265,10 @@ impl Access {
         &self,
         bearer: Option<&str>,
         approach: Approach,
+        client: IpAddr,
     ) -> Result<Result<Principal, Denied>> {
         let began = Instant::now();
-        let answer = self.judge(bearer, approach).await;
+        let answer = self.judge(bearer, approach, client).await;
         spent::add(Part::Authorise, began, Instant::now());
         answer
     }
@@ -257,9 +277,10 @@ impl Access {
         &self,
         bearer: Option<&str>,
         approach: Approach,
+        client: IpAddr,
     ) -> Result<Result<Principal, Denied>> {
         if let Some(token) = bearer.and_then(Token::parse)
-            && let Some(principal) = self.verify(&token).await?
+            && let Some(principal) = self.verify(&token, client).await?
         {
             return Ok(self.count_token(token.id(), approach).map(|()| principal));
         }
@@ -301,8 +322,8 @@ impl Access {
         }
     }
 
-    /// The principal behind a token, if the token is valid now.
-    async fn verify(&self, token: &Token) -> Result<Option<Principal>> {
+    /// The principal behind a token, if the token is valid now and for this client.
+    async fn verify(&self, token: &Token, client: IpAddr) -> Result<Option<Principal>> {
         let hash = token.hash();
         let process = *self.process.read().expect("no panic while it is held");
         if let Some((id, of_process)) = process
@@ -317,13 +338,40 @@ impl Access {
             .map_or(&TokenHash::OF_NONE, |s| &s.issued.hash);
         let matches = stored.matches(&hash);
         let now = self.clock.now();
-        Ok(shown
-            .filter(|shown| matches && shown.issued.is_valid(now))
-            .map(|shown| shown.principal.clone()))
+        let shown = shown.filter(|shown| matches && shown.admits(now, client));
+        Ok(shown.map(|shown| {
+            shown.last_use.note(now, client);
+            shown.principal.clone()
+        }))
+    }
+
+    /// Whether a principal that was let in earlier may ask again from this address: for proofs that
+    /// stand for a token, such as a cookie. Counts as a use of the token. The answer is from where it
+    /// may ask, so that it can be asked again without looking the token up; `None` if it may not.
+    ///
+    /// # Errors
+    ///
+    /// As [`kvasir_kv::Store::get`].
+    pub async fn admit(&self, principal: &Principal, client: IpAddr) -> Result<Option<Sources>> {
+        if principal.is_without_credential() {
+            let is_open = !self.is_configured().await?;
+            return Ok(is_open.then(Sources::default));
+        }
+        let Ok(id) = principal.id().parse() else {
+            return Ok(Some(Sources::default()));
+        };
+        let now = self.clock.now();
+        let shown = self.token(id).await?;
+        let shown = shown.filter(|shown| shown.admits(now, client));
+        Ok(shown.map(|shown| {
+            shown.last_use.note(now, client);
+            shown.issued.sources.clone()
+        }))
     }
 
     /// Whether a principal that was let in earlier still would be: for streams that outlive their
-    /// request. Principals that are not tokens of the store are judged by whoever made them.
+    /// request, and so come from where they came from. Principals that are not tokens of the store are
+    /// judged by whoever made them.
     ///
     /// # Errors
     ///
@@ -351,7 +399,12 @@ impl Access {
             Some(entry) => {
                 let issued = Issued::read(entry)?;
                 let principal = issued.principal();
-                Some(Arc::new(Shown { issued, principal }))
+                let last_use = self.uses.of(id);
+                Some(Arc::new(Shown {
+                    issued,
+                    principal,
+                    last_use,
+                }))
             }
         };
         if self.known.is_followed.load(Ordering::SeqCst) {
@@ -415,6 +468,33 @@ impl Access {
         self.known.forget_all();
     }
 
+    /// Gives the store what it does not know yet of the last uses of tokens, at most once a minute and
+    /// token, and says for how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`kvasir_kv::Store::commit`]. The uses stay noted.
+    pub async fn store_uses(&self) -> Result<usize> {
+        self.uses.store(&self.system, self.clock.now()).await
+    }
+
+    /// Keeps the last uses of tokens in the store until `end`, and once more then.
+    pub async fn keep_uses(&self, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
+        let mut is_over = false;
+        while !is_over {
+            let now = self.clock.now();
+            let next = now.checked_add_ms(last_use::STORED_EVERY_MS).unwrap_or(now);
+            tokio::select! {
+                () = &mut end => is_over = true,
+                () = self.clock.sleep_until(next) => {}
+            }
+            if let Err(error) = self.store_uses().await {
+                tracing::debug!(%error, "the last uses of tokens could not be stored");
+            }
+        }
+    }
+
     /// Makes a token. Its text is in the answer and nowhere else.
     ///
     /// # Errors
@@ -436,10 +516,12 @@ impl Access {
             id: token.id(),
             name: new.name,
             grants: new.grants,
+            sources: new.sources,
             created_at: self.clock.now(),
             created_by: new.created_by,
             expires_at: new.expires_at,
             revoked_at: None,
+            last_use: None,
             hash: token.hash(),
         };
         let key = issued::key_of(issued.id);
@@ -471,8 +553,14 @@ impl Access {
             cursor,
         };
         let ListPage { entries, cursor } = self.system.list(list).await?;
-        let tokens: Result<_> = entries.iter().map(Issued::read).collect();
-        Ok((tokens?, cursor))
+        let tokens: Result<Vec<_>> = entries.iter().map(Issued::read).collect();
+        let mut tokens = tokens?;
+        let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+        let uses = self.uses.last(&self.system, &ids).await?;
+        for (token, last_use) in tokens.iter_mut().zip(uses) {
+            token.last_use = last_use;
+        }
+        Ok((tokens, cursor))
     }
 
     /// One token, valid or not.
@@ -481,8 +569,14 @@ impl Access {
     ///
     /// As [`kvasir_kv::Store::get`].
     pub async fn find(&self, id: TokenId) -> Result<Option<Issued>> {
-        let entry = self.system.get(&issued::key_of(id)).await?;
-        entry.as_ref().map(Issued::read).transpose()
+        let Some(entry) = self.system.get(&issued::key_of(id)).await? else {
+            return Ok(None);
+        };
+        let last_use = self.uses.last(&self.system, &[id]).await?;
+        Ok(Some(Issued {
+            last_use: last_use.into_iter().next().flatten(),
+            ..Issued::read(&entry)?
+        }))
     }
 
     /// The token behind a text, valid or not, if the secret is right.
@@ -536,12 +630,14 @@ impl Access {
     pub async fn forget(&self, id: TokenId) -> Result<bool> {
         let write = AtomicWrite::new()
             .push(Mutation::delete(issued::key_of(id)))
+            .push(Mutation::delete(last_use::key_of(id)))
             .reporting_existed();
         let outcome = self.system.commit(write).await;
         self.known.forget(Some(id));
+        self.uses.forget(id);
         let existed = outcome?
             .committed()
-            .is_some_and(|done| done.existed == [true]);
+            .is_some_and(|done| done.existed.first() == Some(&true));
         Ok(existed)
     }
 
@@ -558,6 +654,7 @@ impl Access {
         let new = NewToken {
             name: "first administrator".to_owned(),
             grants: vec![Grant::everything()],
+            sources: Sources::default(),
             expires_at: None,
             created_by: "bootstrap".to_owned(),
         };

@@ -10,6 +10,8 @@ pub mod access;
 pub mod edgegrid;
 pub mod issued;
 pub mod jwt;
+pub mod last_use;
+pub mod network;
 pub mod oidc;
 pub mod password;
 pub mod principal;
@@ -18,6 +20,8 @@ pub mod token;
 
 pub use access::{Access, AccessSettings, Approach, Denied, NewToken, RateSettings, TooSoon};
 pub use issued::Issued;
+pub use last_use::LastUse;
+pub use network::{Network, Sources};
 pub use password::{PasswordError, Passwords};
 pub use principal::{Grant, Mismatch, Principal, Verb, Verbs};
 pub use rate::{Quota, Rates};

@@ -4,6 +4,7 @@
 //! made from the settings themselves, so none can be forgotten.
 
 pub(crate) mod admin;
+mod audit;
 mod backup;
 mod below;
 mod bench;
@@ -99,6 +100,7 @@ enum Verb {
     Import(import::Import),
     Ui(ui::Ui),
     Slowlog(slowlog::Slowlog),
+    Audit(audit::Audit),
     Stats(look::Stats),
     Top(look::Top),
     Bench(bench::Bench),
@@ -174,6 +176,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
         Some(Verb::Import(import)) => import.run(),
         Some(Verb::Ui(ui)) => ui.run(),
         Some(Verb::Slowlog(slowlog)) => slowlog.run(),
+        Some(Verb::Audit(audit)) => audit.run(),
         Some(Verb::Tree(tree)) => tree.run(),
         Some(Verb::Count(count)) => count.run(),
         Some(Verb::Touch(touch)) => touch.run(),

@@ -26,7 +26,7 @@ pub mod tls;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use kvasir_api::{accounts, classworks, deno, edgekv, kopano, rest};
+use kvasir_api::{accounts, audit, classworks, deno, edgekv, kopano, rest};
 use kvasir_auth::AccessSettings;
 use serde::Deserialize;
 
@@ -64,6 +64,8 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// `[slowlog]`: from when on requests are kept as slow.
     pub slowlog: SlowLogSettings,
+    /// `[audit]`: how many lines about administration are kept.
+    pub audit: audit::Settings,
     /// `[tracing]`: spans for a collector.
     pub tracing: TracingSettings,
     /// `[auth]`: who may ask without a token.

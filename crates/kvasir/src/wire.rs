@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::Context;
 use kvasir_api::admin::metrics::Series;
+use kvasir_api::audit::{Audit, Deed};
 use kvasir_api::openapi::{self, Document};
 use kvasir_api::{Ctx, Site, context};
 use kvasir_auth::edgegrid::Clients;
@@ -99,6 +100,8 @@ struct Shared {
     /// What was measured lately, for the console.
     series: Arc<Series>,
     backups: Desk,
+    /// Who administered what.
+    audit: Arc<Audit>,
     /// The settings in force; absent while no server runs.
     live: Option<Arc<Live>>,
 }
@@ -165,9 +168,23 @@ impl Server {
 
     /// Reads the settings again, as far as they can change while it runs, and logs what came of it.
     pub fn reload(&self) {
-        let live = self.live.clone();
-        // It reads files.
-        drop(tokio::task::spawn_blocking(move || live.reload()));
+        let (live, audit) = (self.live.clone(), self.shared.audit.clone());
+        drop(tokio::spawn(async move {
+            // It reads files.
+            let reloaded = tokio::task::spawn_blocking(move || live.reload()).await;
+            if let Ok(Ok(reloaded)) = reloaded {
+                audit
+                    .record(Deed {
+                        by: "signal".to_owned(),
+                        from: "signal".to_owned(),
+                        action: "config.reload".to_owned(),
+                        on: reloaded.applied.join(" "),
+                        status: 200,
+                        ..Deed::default()
+                    })
+                    .await;
+            }
+        }));
     }
 
     /// Stops: takes no new connections, lets requests finish, closes the stores.
@@ -327,6 +344,7 @@ impl Shared {
             exit: Exit::Usage,
             error,
         })?;
+        let audit = Audit::new(system.clone(), clock.clone(), config.audit.clone());
         let access = Access::new(system, clock.clone(), access_settings(config));
         Ok(Shared {
             store,
@@ -343,6 +361,7 @@ impl Shared {
             background: TaskTracker::new(),
             series: Arc::default(),
             backups,
+            audit: Arc::new(audit),
             live: None,
         })
     }
@@ -371,7 +390,20 @@ impl Shared {
                  set server.bootstrap = true to have one made",
             ));
         }
-        Ok(self.access.bootstrap().await?)
+        let made = self.access.bootstrap().await?;
+        if made.is_some() {
+            self.audit
+                .record(Deed {
+                    by: "bootstrap".to_owned(),
+                    from: "start".to_owned(),
+                    action: "token.create".to_owned(),
+                    on: "first administrator".to_owned(),
+                    status: 201,
+                    ..Deed::default()
+                })
+                .await;
+        }
+        Ok(made)
     }
 
     /// Makes sure that EdgeKV's clients find a credential, if EdgeKV is served.
@@ -479,6 +511,12 @@ impl Shared {
         let (access, stop) = (self.access.clone(), self.shutdown.clone());
         self.background
             .spawn(async move { access.follow(stop.cancelled()).await });
+        let (access, stop) = (self.access.clone(), self.shutdown.clone());
+        self.background
+            .spawn(async move { access.keep_uses(stop.cancelled()).await });
+        let (audit, stop) = (self.audit.clone(), self.shutdown.clone());
+        self.background
+            .spawn(async move { audit.keep(stop.cancelled()).await });
     }
 
     /// Begins to accept: all mounts without addresses of their own on the server's, the others on

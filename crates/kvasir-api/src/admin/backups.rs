@@ -13,6 +13,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::audit::Told;
 use super::{Administrator, Body, ok};
 use crate::backups::{
     BackupList, Backups, Job, NewBackup, NewDrill, NewSchedule, Prune, Pruned, Schedule,
@@ -139,7 +140,13 @@ pub(super) async fn prune(
     Extension(desk): Extension<Desk>,
     Body(rules): Body<Prune>,
 ) -> Result<Response, ApiError> {
-    Ok(ok(at(&desk)?.prune(rules).await?))
+    let is_dry = rules.dry_run;
+    let pruned = at(&desk)?.prune(rules).await?;
+    let told = match is_dry {
+        true => Told::nothing(),
+        false => Told::on(pruned.removed.join(" ")),
+    };
+    Ok(told.with(ok(pruned)))
 }
 
 /// `PUT /_/api/v1/backups/schedule`: sets when backups are taken.

@@ -180,6 +180,8 @@ pub struct Node {
         ("delimiter" = Option<String>, Query, description = "takes text parts of a tree apart"),
         ("contains" = Option<String>, Query, description = "only keys with this text in them, in a list"),
         ("expiresWithinSeconds" = Option<i64>, Query, description = "only entries that expire soon, in a list"),
+        ("from" = Option<String>, Query, description = "an array of key parts as JSON: a list begins at this key, or the next one in its order"),
+        ("reverse" = Option<bool>, Query, description = "a list from the last key to the first"),
         ("cursor" = Option<String>, Query, description = "where the page before ended"),
         ("limit" = Option<usize>, Query, description = "1 to 500, 100 if left out"),
     ),
@@ -212,7 +214,12 @@ pub(super) async fn browse(
         contains: query.text("contains")?.unwrap_or_default().to_lowercase(),
         expires_by: within.and_then(|s| ctx.clock.now().checked_add_ms(i64::from(s) * 1000)),
     };
-    Ok(ok(list(&place, &filter, cursor, limit).await?))
+    let course = Course {
+        from: key_of(&query, "from")?,
+        reverse: query.flag("reverse", false)?,
+        cursor,
+    };
+    Ok(ok(list(&place, &filter, course, limit).await?))
 }
 
 struct Filter {
@@ -236,14 +243,45 @@ impl Filter {
     }
 }
 
-/// Some entries from the beginning of a range.
+/// Where a list begins and which way it goes.
+struct Course {
+    from: Option<Key>,
+    reverse: bool,
+    cursor: Option<Cursor>,
+}
+
+impl Course {
+    /// What is left of a range.
+    fn rest_of(&self, mut range: KeyRange) -> KeyRange {
+        if self.reverse {
+            if let Some(from) = &self.from {
+                range.end = range.end.min(from.successor());
+            }
+            if let Some(Cursor(last)) = &self.cursor {
+                range.end = range.end.min(last.clone());
+            }
+        } else {
+            if let Some(from) = &self.from {
+                range.start = range.start.max(from.clone());
+            }
+            if let Some(Cursor(last)) = &self.cursor {
+                range.start = range.start.max(last.successor());
+            }
+        }
+        range
+    }
+}
+
+/// Some entries from the beginning of a range, or from its end.
 async fn some(
     keyspace: &Keyspace,
     range: &KeyRange,
+    reverse: bool,
     limit: usize,
 ) -> Result<(Vec<Entry>, bool), ApiError> {
     let mut read = RangeRead::new(range.clone(), limit);
     read.bytes_max = PAGE_BYTES_MAX;
+    read.reverse = reverse;
     let found = keyspace.read(SnapshotRead::range(read)).await?;
     let found = found.ranges.into_iter().next().unwrap_or_default();
     let more = found.cut_by_bytes || found.entries.len() == limit;
@@ -253,13 +291,11 @@ async fn some(
 async fn list(
     place: &Place,
     filter: &Filter,
-    cursor: Option<Cursor>,
+    course: Course,
     limit: usize,
 ) -> Result<EntryPage, ApiError> {
-    let mut range = place.range();
-    if let Some(Cursor(last)) = cursor {
-        range.start = range.start.max(last.successor());
-    }
+    let mut range = course.rest_of(place.range());
+    let reverse = course.reverse;
     let step = if filter.is_empty() {
         limit
     } else {
@@ -267,10 +303,11 @@ async fn list(
     };
     let (mut rows, mut examined) = (Vec::new(), 0);
     loop {
-        let (entries, more) = some(&place.keyspace, &range, step).await?;
+        let (entries, more) = some(&place.keyspace, &range, reverse, step).await?;
+        let mut last = None;
         for entry in &entries {
             examined += 1;
-            range.start = entry.key.successor();
+            last = Some(&entry.key);
             if filter.takes(entry) {
                 rows.push(EntryRow::of(entry));
             }
@@ -278,19 +315,27 @@ async fn list(
                 break;
             }
         }
-        let last = || entries.last().map(|last| last.key.clone());
-        let is_end = !more && last().is_none_or(|last| last.successor() == range.start);
+        let is_end = !more && last == entries.last().map(|entry| &entry.key);
         let is_full = rows.len() == limit || examined >= EXAMINED_MAX;
         if is_end || is_full {
-            let cursor = (!is_end).then(|| {
-                let start = range.start.as_bytes();
-                Cursor(Key::new(start[..start.len() - 1].to_vec())).to_string()
-            });
+            let cursor = last.filter(|_| !is_end);
             return Ok(EntryPage {
                 entries: rows,
                 examined,
-                cursor,
+                cursor: cursor.map(|last| Cursor(last.clone()).to_string()),
             });
+        }
+        match last {
+            Some(last) if reverse => range.end = last.clone(),
+            Some(last) => range.start = last.successor(),
+            // Nothing was found and yet there is more: no store does that.
+            None => {
+                return Ok(EntryPage {
+                    entries: rows,
+                    examined,
+                    cursor: None,
+                });
+            }
         }
     }
 }
@@ -314,7 +359,7 @@ async fn tree(
     }
     let mut groups: Vec<Group> = Vec::new();
     loop {
-        let (entries, more) = some(&place.keyspace, &range, NODE_STEP).await?;
+        let (entries, more) = some(&place.keyspace, &range, false, NODE_STEP).await?;
         for entry in &entries {
             range.start = entry.key.successor();
             if let Some(group) = groups.last_mut()

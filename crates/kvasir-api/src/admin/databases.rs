@@ -13,6 +13,7 @@ use crate::error::ApiError;
 use crate::time::rfc3339;
 
 use super::tokens::Paging;
+use super::audit::Told;
 use super::{Administrator, Body, ok};
 
 /// One database.
@@ -89,7 +90,8 @@ pub(super) async fn create(
         true => StatusCode::CREATED,
         false => StatusCode::OK,
     };
-    Ok((status, ok(DatabaseInfo::from(database))).into_response())
+    let response = (status, ok(DatabaseInfo::from(database))).into_response();
+    Ok(Told::on(name.as_str()).with(response))
 }
 
 /// `DELETE /_/api/v1/databases/{name}`: takes a name off the list. The data stays as it is.

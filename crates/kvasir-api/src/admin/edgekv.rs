@@ -12,6 +12,7 @@ use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::time::rfc3339;
 
+use super::audit::Told;
 use super::{Administrator, Body, ok};
 
 /// A new credential.
@@ -84,7 +85,8 @@ pub(super) async fn create(
         created_at: rfc3339(client.created_at),
     };
     let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, no_store, ok(made)).into_response())
+    let told = Told::on(format!("{} ({})", made.client_token, made.name));
+    Ok(told.with((StatusCode::CREATED, no_store, ok(made)).into_response()))
 }
 
 /// `GET /_/api/v1/edgekv/clients`: all credentials, without their secrets.

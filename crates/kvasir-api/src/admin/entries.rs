@@ -30,6 +30,7 @@ use crate::dump::Line;
 use crate::error::ApiError;
 use crate::queue::Queue;
 
+use super::audit::Told;
 use super::{Administrator, ok};
 
 /// Largest body, in bytes: one entry of the largest value, as typed JSON and as base64.
@@ -226,10 +227,15 @@ pub(super) async fn write(
     if !dry_run {
         store(&keyspace, entries).await?;
     }
-    Ok(ok(EntriesWritten {
+    let response = ok(EntriesWritten {
         written,
         kept: given - written,
-    }))
+    });
+    let told = match dry_run || written == 0 {
+        true => Told::nothing(),
+        false => Told::run(name, written),
+    };
+    Ok(told.with(response))
 }
 
 fn read_entries(ctx: &Ctx, lines: Vec<Line>) -> Result<Vec<Entry>, ApiError> {
@@ -347,16 +353,18 @@ pub(super) async fn remove(
         }
         keyspace.commit(write).await?;
         if removed >= REMOVED_AT_ONCE {
-            return Ok(ok(EntriesRemoved {
+            let response = ok(EntriesRemoved {
                 removed,
                 more: true,
-            }));
+            });
+            return Ok(Told::run(name, removed).with(response));
         }
     }
     let queue = Queue::new(ctx.store(), keyspace.name().clone());
     queue.clear().await?;
-    Ok(ok(EntriesRemoved {
+    let response = ok(EntriesRemoved {
         removed,
         more: false,
-    }))
+    });
+    Ok(Told::run(name, removed).with(response))
 }

@@ -5,7 +5,7 @@
 //! damage): such a value can be kept or replaced byte by byte, never rewritten from what is shown.
 
 use axum::extract::{RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
 use http::{HeaderMap, StatusCode};
 use kvasir_kv::{
@@ -19,10 +19,12 @@ use utoipa::ToSchema;
 use crate::body;
 use crate::context::Ctx;
 use crate::error::ApiError;
+use crate::key_json;
 use crate::query::Query;
 use crate::time::rfc3339;
 use crate::v8json::{self, Form};
 
+use super::audit::Told;
 use super::browse::key_of;
 use super::{Administrator, keyspaces, ok};
 
@@ -288,13 +290,26 @@ pub(super) async fn write(
                 expires_at,
                 meta,
             };
-            Ok(ok(EntryView::of(keyspace.name().as_str(), &entry)))
+            let after = entry.versionstamp.to_string();
+            let told = Told::on(place(&keyspace, &entry.key));
+            let told = told.versions(change.versionstamp, Some(after));
+            Ok(told.with(ok(EntryView::of(keyspace.name().as_str(), &entry))))
         }
         Outcome::Conflict { .. } => {
             let now = keyspace.get(&key).await?;
             Err(conflict(&keyspace, now.as_ref()))
         }
     }
+}
+
+/// Keyspace and key, as people read them.
+fn place(keyspace: &kvasir_kv::Keyspace, key: &Key) -> String {
+    let mut text = Vec::new();
+    match key.parts() {
+        Ok(parts) => key_json::write(&parts, &mut text),
+        Err(_) => text.extend_from_slice(v8json::key::to_typed(key).to_string().as_bytes()),
+    }
+    format!("{} {}", keyspace.name(), String::from_utf8_lossy(&text))
 }
 
 /// 409 with the entry as it is now.
@@ -330,7 +345,7 @@ pub(super) async fn remove(
     State(ctx): State<Ctx>,
     _administrator: Administrator,
     RawQuery(query): RawQuery,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     let query = Query::parse(query.as_deref().unwrap_or_default())?;
     let (keyspace, key) = named(&ctx, &query)?;
     let known = query.text("versionstamp")?;
@@ -340,7 +355,10 @@ pub(super) async fn remove(
         .check(key.clone(), version(known)?)
         .push(Mutation::delete(key.clone()));
     match keyspace.commit(write).await? {
-        Outcome::Committed(_) => Ok(StatusCode::NO_CONTENT),
+        Outcome::Committed(_) => {
+            let told = Told::on(place(&keyspace, &key)).versions(Some(known.to_owned()), None);
+            Ok(told.with(StatusCode::NO_CONTENT.into_response()))
+        }
         Outcome::Conflict { .. } => {
             let now = keyspace.get(&key).await?;
             Err(conflict(&keyspace, now.as_ref()))

@@ -18,6 +18,7 @@ use kvasir_kv::AtomicWrite;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::audit::Told;
 use super::entries::{ENTRIES_MAX, Paged, keyspace, read_json};
 use super::{Administrator, ok};
 use crate::context::Ctx;
@@ -176,8 +177,9 @@ pub(super) async fn take_in(
         let rest = moved.split_off(moved.len().min(TAKEN_AT_ONCE));
         enqueued += queue.take_in(std::mem::replace(&mut moved, rest)).await?;
     }
-    Ok(ok(MessagesTaken {
+    let response = ok(MessagesTaken {
         enqueued,
         kept: given - enqueued,
-    }))
+    });
+    Ok(Told::run(name, enqueued).with(response))
 }

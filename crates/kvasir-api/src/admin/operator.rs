@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 use crate::context::Ctx;
 use crate::error::ApiError;
 
+use super::audit::Told;
 use super::{Administrator, ok};
 
 /// Slow requests of one answer, unless asked for fewer.
@@ -146,7 +147,10 @@ pub(super) async fn reload(
     // It reads files.
     let reloaded = tokio::task::spawn_blocking(move || operator.reload()).await;
     match reloaded.map_err(ApiError::internal)? {
-        Ok(reloaded) => Ok(ok(reloaded)),
+        Ok(reloaded) => {
+            let told = Told::on(reloaded.applied.join(" "));
+            Ok(told.with(ok(reloaded)))
+        }
         Err(what) => Err(ApiError::bad_request(what).with_code("bad_settings")),
     }
 }

@@ -35,6 +35,7 @@ use crate::error::ApiError;
 use crate::request::RequestInfo;
 use crate::time::rfc3339;
 
+use super::audit::Told;
 use super::{Administrator, Body, ok};
 
 /// After this long without a request of the user's, a session ends.
@@ -330,8 +331,13 @@ impl Sessions {
         let Some(session) = self.find(&id, is_use) else {
             return Ok(None);
         };
-        if !self.ctx.access.is_still_valid(&session.principal).await? {
-            self.end(&id);
+        let access = &self.ctx.access;
+        if access.admit(&session.principal, info.client).await?.is_none() {
+            // A cookie that is shown from elsewhere than its token may be used is no reason to log out
+            // whoever holds it rightly.
+            if !access.is_still_valid(&session.principal).await? {
+                self.end(&id);
+            }
             return Ok(None);
         }
         let is_login = request.method == Method::POST && request.uri.path().ends_with("/session");
@@ -430,14 +436,20 @@ pub(super) async fn begin(
     let principal = match (login.token, login.link) {
         (Some(token), None) => {
             let token = token.trim();
-            match ctx.access.authenticate(Some(token), approach).await? {
+            let shown = Some(token);
+            match ctx.access.authenticate(shown, approach, info.client).await? {
                 Ok(principal) => principal,
                 Err(denied) => return Err(denied.into()),
             }
         }
-        (None, Some(code)) => sessions.take_link(&code).ok_or_else(|| {
-            ApiError::unauthorized("the link was used already or is older than a minute; make a new one with `kvasir ui`")
-        })?,
+        (None, Some(code)) => {
+            let used = || {
+                ApiError::unauthorized("the link was used already or is older than a minute; make a new one with `kvasir ui`")
+            };
+            let principal = sessions.take_link(&code).ok_or_else(used)?;
+            let admitted = ctx.access.admit(&principal, info.client).await?;
+            admitted.map(|_| principal).ok_or_else(used)?
+        }
         _ => return Err(ApiError::bad_request("give `token` or `link`, one of the two")),
     };
     let caller = Caller::known(principal.clone(), ctx.dialect);
@@ -456,7 +468,8 @@ pub(super) async fn begin(
     sessions.logins.forgive(&counted_address(info.client));
     let mut response = ok(shown(&ctx, &caller, Some(&current)));
     set_cookie(&mut response, &ctx, &info, &secret, "");
-    Ok(response)
+    let told = Told::on("the console").by(caller.principal().id());
+    Ok(told.with(response))
 }
 
 /// `DELETE /_/api/v1/session`: logs out.
@@ -470,12 +483,16 @@ pub(super) async fn end(
     Extension(info): Extension<RequestInfo>,
     current: Option<Extension<Current>>,
 ) -> Response {
-    if let Some(Extension(current)) = current {
-        sessions.end(&current.id);
-    }
+    let told = match current {
+        Some(Extension(current)) => {
+            sessions.end(&current.id);
+            Told::on("the console")
+        }
+        None => Told::nothing(),
+    };
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookie(&mut response, &ctx, &info, "", "; Max-Age=0");
-    response
+    told.with(response)
 }
 
 fn set_cookie(response: &mut Response, ctx: &Ctx, info: &RequestInfo, value: &str, more: &str) {

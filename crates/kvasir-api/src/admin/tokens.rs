@@ -1,10 +1,13 @@
 //! `/tokens` and `/whoami`: making, listing, revoking and explaining tokens.
 
+use std::net::IpAddr;
+
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use kvasir_auth::principal::Ask;
-use kvasir_auth::{Grant, Issued, NewToken, TokenId, Verb, Verbs};
+use kvasir_auth::network::SOURCES_MAX;
+use kvasir_auth::{Grant, Issued, Network, NewToken, Sources, TokenId, Verb, Verbs};
 use kvasir_kv::keyspace::Cursor;
 use kvasir_kv::{Key, KeyspaceName, UnixMillis};
 use secrecy::ExposeSecret;
@@ -18,6 +21,7 @@ use crate::key_json;
 use crate::query::Query;
 use crate::time::{parse_rfc3339, rfc3339};
 
+use super::audit::Told;
 use super::{Administrator, Body, ok};
 
 /// Names that a grant may be limited to.
@@ -94,10 +98,16 @@ pub struct TokenInfo {
     /// `valid`, `revoked` or `expired`.
     state: &'static str,
     grants: Vec<GrantInfo>,
+    /// Networks from which it may be used; empty for anywhere.
+    sources: Vec<String>,
     created_at: String,
     created_by: String,
     expires_at: Option<String>,
     revoked_at: Option<String>,
+    /// When it was used last. Other servers over the same store tell of it within a minute.
+    last_used_at: Option<String>,
+    /// The address it was used from then.
+    last_used_from: Option<String>,
 }
 
 /// A new token. The only answer that ever holds its text.
@@ -125,6 +135,10 @@ pub struct TokenRequest {
     /// What people call it.
     name: String,
     grants: Vec<GrantInfo>,
+    /// Addresses and networks from which it may be used, such as `192.0.2.7`, `10.0.0.0/8` or
+    /// `2001:db8::/32`, 32 at most; empty for anywhere.
+    #[serde(default)]
+    sources: Vec<String>,
     /// When it ends, as RFC 3339.
     #[serde(default)]
     expires_at: Option<String>,
@@ -148,6 +162,9 @@ pub struct ExplainRequest {
     key: Json,
     /// `read`, `write`, `delete` or `admin`.
     verb: String,
+    /// The address it comes from; left out, that is not looked at.
+    #[serde(default)]
+    from: Option<String>,
 }
 
 /// Why a request is allowed or not.
@@ -251,12 +268,34 @@ impl TokenInfo {
             name: issued.name.clone(),
             state,
             grants: issued.grants.iter().map(GrantInfo::from).collect(),
+            sources: texts(&issued.sources),
             created_at: rfc3339(issued.created_at),
             created_by: issued.created_by.clone(),
             expires_at: issued.expires_at.map(rfc3339),
             revoked_at: issued.revoked_at.map(rfc3339),
+            last_used_at: issued.last_use.map(|used| rfc3339(used.at)),
+            last_used_from: issued.last_use.map(|used| used.from.to_string()),
         }
     }
+}
+
+fn texts(sources: &Sources) -> Vec<String> {
+    let networks = sources.networks().iter();
+    networks.map(ToString::to_string).collect()
+}
+
+fn read_sources(sources: &[String]) -> Result<Sources, ApiError> {
+    if sources.len() > SOURCES_MAX {
+        return Err(ApiError::bad_request(format!(
+            "`sources` must be at most {SOURCES_MAX} networks"
+        )));
+    }
+    let sources = sources.iter().enumerate();
+    let networks = sources.map(|(index, text)| {
+        let network = text.parse::<Network>();
+        network.map_err(|error| ApiError::bad_request(format!("`sources[{index}]`: {error}")))
+    });
+    networks.collect()
 }
 
 impl TokenRequest {
@@ -295,6 +334,7 @@ impl TokenRequest {
         Ok(NewToken {
             name: name.to_owned(),
             grants: grants.collect::<Result<_, _>>()?,
+            sources: read_sources(&self.sources)?,
             expires_at,
             created_by: created_by.to_owned(),
         })
@@ -335,7 +375,8 @@ pub(super) async fn create(
         info: TokenInfo::of(&issued, now),
     };
     let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((StatusCode::CREATED, no_store, ok(created)).into_response())
+    let response = (StatusCode::CREATED, no_store, ok(created)).into_response();
+    Ok(Told::on(label(&issued)).with(response))
 }
 
 /// `GET /_/api/v1/tokens`: all tokens in the order of their ids, revoked and expired ones included.
@@ -379,6 +420,11 @@ pub(super) async fn show(
     Ok(ok(TokenInfo::of(&issued, ctx.clock.now())))
 }
 
+/// A token as people recognise it.
+fn label(issued: &Issued) -> String {
+    format!("{} ({})", issued.id, issued.name)
+}
+
 fn no_such_token() -> ApiError {
     ApiError::not_found("no such token")
 }
@@ -415,7 +461,8 @@ pub(super) async fn revoke(
     }
     let revoked = ctx.access.revoke(id).await?;
     let revoked = revoked.ok_or_else(no_such_token)?;
-    Ok(ok(TokenInfo::of(&revoked, ctx.clock.now())))
+    let response = ok(TokenInfo::of(&revoked, ctx.clock.now()));
+    Ok(Told::on(label(&revoked)).with(response))
 }
 
 /// `POST /_/api/v1/tokens/explain`: whether a token allows a request, and why.
@@ -435,6 +482,11 @@ pub(super) async fn explain(
     let key = key_json::read(&request.key).map_err(|error| wrong("key", error.to_string()))?;
     let verb = Verb::from_name(&request.verb)
         .ok_or_else(|| wrong("verb", "it must be read, write, delete or admin".to_owned()))?;
+    let from = request.from.as_deref().map(|from| {
+        let address = from.trim().parse::<IpAddr>();
+        address.map_err(|_| wrong("from", "write an address such as 192.0.2.7".to_owned()))
+    });
+    let from = from.transpose()?;
     let now = ctx.clock.now();
     let ask = Ask {
         dialect: &request.dialect,
@@ -447,10 +499,10 @@ pub(super) async fn explain(
         Ok(id) => ctx.access.find(id).await?,
         Err(_) => ctx.access.find_by_text(&request.token).await?,
     };
-    Ok(ok(explanation(issued.as_ref(), &ask)))
+    Ok(ok(explanation(issued.as_ref(), &ask, from)))
 }
 
-fn explanation(issued: Option<&Issued>, ask: &Ask<'_>) -> Explanation {
+fn explanation(issued: Option<&Issued>, ask: &Ask<'_>, from: Option<IpAddr>) -> Explanation {
     let no = |reason: &str| Explanation {
         allowed: false,
         reason: reason.to_owned(),
@@ -465,6 +517,14 @@ fn explanation(issued: Option<&Issued>, ask: &Ask<'_>) -> Explanation {
     if !issued.is_valid(ask.now) {
         return no("the token has expired");
     }
+    if let Some(from) = from
+        && !issued.sources.admit(from)
+    {
+        let networks = texts(&issued.sources).join(", ");
+        return no(&format!(
+            "the token may be used from {networks} only, and {from} is not among them"
+        ));
+    }
     let grants: Vec<ExplainedGrant> = issued
         .grants
         .iter()
@@ -478,9 +538,15 @@ fn explanation(issued: Option<&Issued>, ask: &Ask<'_>) -> Explanation {
         true => "a grant of the token covers the request",
         false => "no grant of the token covers the request",
     };
+    let reason = match (allowed, from, texts(&issued.sources)) {
+        (true, None, networks) if !networks.is_empty() => {
+            format!("{reason}, if it comes from {}", networks.join(", "))
+        }
+        _ => reason.to_owned(),
+    };
     Explanation {
         allowed,
-        reason: reason.to_owned(),
+        reason,
         grants,
     }
 }

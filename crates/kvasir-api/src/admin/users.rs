@@ -15,6 +15,7 @@ use kvasir_kv::{Key, Keyspace, KeyspaceName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::audit::Told;
 use super::tokens::Paging;
 use super::{Administrator, Body, ok};
 use crate::accounts::users::{Account, RESET_MS, Role, Users};
@@ -176,7 +177,8 @@ pub(super) async fn create(
         .create(&new.email, &new.password, new.name, new.role)
         .await?;
     let account = held.find(&user.id).await?;
-    Ok((StatusCode::CREATED, ok(UserInfo::from(account))).into_response())
+    let response = (StatusCode::CREATED, ok(UserInfo::from(account))).into_response();
+    Ok(Told::on(new.email).with(response))
 }
 
 /// `GET /_/api/v1/users/{user}`.

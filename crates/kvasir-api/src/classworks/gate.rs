@@ -165,7 +165,7 @@ impl Gate {
             return Ok(());
         }
         // Pages of other origins are what this dialect is for, so only the token counts.
-        let caller = Caller::by(&self.ctx, Approach::Public, headers).await;
+        let caller = Caller::by(&self.ctx, Approach::Public, info, headers).await;
         let caller = caller.map_err(|refused| match refused.status().as_u16() {
             401 => error::closed(),
             _ => refused,
@@ -188,11 +188,15 @@ impl Gate {
     /// # Errors
     ///
     /// 403.
-    pub(super) async fn administer(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) async fn administer(
+        &self,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
         if !headers.contains_key(header::AUTHORIZATION) {
             return Err(error::forbidden());
         }
-        let caller = match Caller::by(&self.ctx, Approach::Public, headers).await {
+        let caller = match Caller::by(&self.ctx, Approach::Public, info, headers).await {
             Ok(caller) => caller,
             Err(refused) if refused.status().is_client_error() => return Err(error::forbidden()),
             Err(failed) => return Err(failed),

@@ -149,7 +149,7 @@ impl Call<'_> {
         gate.admit(self.info, self.headers, self.query, self.namespace)
             .await?;
         if self.namespace == RESERVED_NAMESPACE {
-            gate.administer(self.headers).await?;
+            gate.administer(self.info, self.headers).await?;
         }
         let place = place?;
         let is_named = !self.namespace.is_empty();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,7 @@ use super::{Inner, error, wire};
 use crate::body;
 use crate::error::ApiError;
 use crate::queue::Queue;
-use crate::request::bearer;
+use crate::request::{RequestInfo, bearer};
 
 /// Header with the version of the protocol, 2 or 3.
 const VERSION: HeaderName = HeaderName::from_static("x-denokv-version");
@@ -41,6 +42,7 @@ pub(super) struct Admitted {
 pub(super) async fn admit(
     deno: &Inner,
     database: &str,
+    info: &RequestInfo,
     headers: &HeaderMap,
 ) -> Result<Admitted, ApiError> {
     let (version, id) = match headers.get(VERSION).map(HeaderValue::as_bytes) {
@@ -61,7 +63,8 @@ pub(super) async fn admit(
             "the data token of the metadata exchange is needed",
         ));
     };
-    let session = deno.tokens.open(token).await.map_err(error::from_store)?;
+    let session = deno.tokens.open(token, info.client).await;
+    let session = session.map_err(error::from_store)?;
     let session = session.filter(|session| session.database.as_str() == database);
     let Some(session) = session else {
         return Err(ApiError::unauthorized(
@@ -112,10 +115,11 @@ fn protobuf(message: Bytes) -> Response {
 pub(super) async fn snapshot_read(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
+    Extension(info): Extension<RequestInfo>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { session, version } = admit(&deno, &database, &headers).await?;
+    let Admitted { session, version } = admit(&deno, &database, &info, &headers).await?;
     let body = body::read(&headers, body, wire::BODY_BYTES_MAX).await?;
     let mut read = wire::snapshot_read(body)?;
     narrow(&session, &mut read, deno.ctx.clock.now())?;
@@ -165,10 +169,11 @@ pub(super) fn refused(verb: Verb) -> ApiError {
 pub(super) async fn atomic_write(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
+    Extension(info): Extension<RequestInfo>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { session, .. } = admit(&deno, &database, &headers).await?;
+    let Admitted { session, .. } = admit(&deno, &database, &info, &headers).await?;
     let body = body::read(&headers, body, wire::BODY_BYTES_MAX).await?;
     let ctx = &deno.ctx;
     let now = ctx.clock.now();

@@ -5,11 +5,12 @@
 //! met it. It names the principal it was made for; once that principal's own token is revoked, or
 //! the database is removed, it is refused within [`RECHECK_MS`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, Mac};
-use kvasir_auth::{Grant, Principal, Verb, Verbs};
+use kvasir_auth::{Grant, Principal, Sources, Verb, Verbs};
 use kvasir_kv::{
     AtomicWrite, Error, Key, KeyRange, KeyspaceName, Mutation, Outcome, Result, UnixMillis, Value,
 };
@@ -78,6 +79,8 @@ pub(super) struct Session {
     pub(super) database: KeyspaceName,
     pub(super) id: Uuid,
     principal: Principal,
+    /// From where the principal may ask.
+    sources: Sources,
     /// Accepted until then.
     pub(super) until: UnixMillis,
     /// Believed without another look until then.
@@ -147,24 +150,29 @@ impl DataTokens {
         Ok(Some((token, expires_at)))
     }
 
-    /// The session of a token; `None` if the token is not one of ours or holds no more.
+    /// The session of a token; `None` if the token is not one of ours, holds no more, or is not for a
+    /// client at this address.
     ///
     /// # Errors
     ///
     /// As [`kvasir_kv::Store::get`].
-    pub(super) async fn open(&self, token: &str) -> Result<Option<Arc<Session>>> {
+    pub(super) async fn open(
+        &self,
+        token: &str,
+        client: IpAddr,
+    ) -> Result<Option<Arc<Session>>> {
         let now = self.ctx.clock.now();
         let remembered = self.remembered.get(token);
         if let Some(session) = &remembered
             && now < session.believed_until
             && now < session.until
         {
-            return Ok(remembered);
+            return Ok(remembered.filter(|session| session.sources.admit(client)));
         }
         let Some(claims) = self.unseal(token).await? else {
             return Ok(None);
         };
-        let session = self.judge(claims, now).await?.map(Arc::new);
+        let session = self.judge(claims, now, client).await?.map(Arc::new);
         match &session {
             Some(session) => {
                 self.remembered
@@ -197,7 +205,12 @@ impl DataTokens {
     }
 
     /// Whether what a token says still holds.
-    async fn judge(&self, claims: Claims, now: UnixMillis) -> Result<Option<Session>> {
+    async fn judge(
+        &self,
+        claims: Claims,
+        now: UnixMillis,
+        client: IpAddr,
+    ) -> Result<Option<Session>> {
         let Ok(name) = claims.db.parse::<KeyspaceName>() else {
             return Ok(None);
         };
@@ -220,11 +233,12 @@ impl DataTokens {
         }
         let principal = Principal::new(claims.sub, grants);
         let database = Databases::new(self.ctx.system.clone()).find(&name).await?;
-        if database.is_none_or(|database| database.id != claims.id)
-            || !self.ctx.access.is_still_valid(&principal).await?
-        {
+        if database.is_none_or(|database| database.id != claims.id) {
             return Ok(None);
         }
+        let Some(sources) = self.ctx.access.admit(&principal, client).await? else {
+            return Ok(None);
+        };
         let unbounded = |grant: &&Grant| grant.prefix.is_empty() && grant.expires_at.is_none();
         let everywhere = principal.grants().iter().filter(unbounded);
         let everywhere = everywhere.flat_map(|grant| grant.verbs.iter()).collect();
@@ -236,6 +250,7 @@ impl DataTokens {
             database: name,
             id: claims.id,
             principal,
+            sources,
             until: UnixMillis(claims.until),
             believed_until: UnixMillis(now.0.saturating_add(RECHECK_MS)),
             everywhere,

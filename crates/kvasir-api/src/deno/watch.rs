@@ -4,6 +4,7 @@ use std::io;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +20,7 @@ use super::{Inner, wire};
 use crate::body;
 use crate::context::Ctx;
 use crate::error::ApiError;
+use crate::request::RequestInfo;
 
 /// Pause between two pings, in milliseconds.
 const PING_MS: i64 = 5_000;
@@ -45,10 +47,11 @@ const PING_MS: i64 = 5_000;
 pub(super) async fn watch(
     State(deno): State<Arc<Inner>>,
     Path(database): Path<String>,
+    Extension(info): Extension<RequestInfo>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { session, version } = admit(&deno, &database, &headers).await?;
+    let Admitted { session, version } = admit(&deno, &database, &info, &headers).await?;
     if version < 3 {
         return Err(ApiError::bad_request(
             "watches need version 3 of the protocol",

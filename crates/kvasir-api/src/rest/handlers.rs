@@ -99,7 +99,7 @@ async fn caller(
     if approach == Approach::ForeignOrigin && state.cors.allowed(headers).is_some() {
         approach = info.approach(&HeaderMap::new());
     }
-    Caller::by(&state.ctx, approach, headers).await
+    Caller::by(&state.ctx, approach, info, headers).await
 }
 
 fn read_target(ctx: &Ctx, path: &str, query: &str) -> Result<Option<Key>, ApiError> {

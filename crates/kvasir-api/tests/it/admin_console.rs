@@ -417,6 +417,59 @@ async fn a_list_is_paged_by_cursor_and_filtered_without_losing_the_place() {
 }
 
 #[tokio::test]
+async fn a_list_begins_at_any_key_and_goes_either_way() {
+    let world = World::new();
+    let app = app(&world);
+    for number in 0..25 {
+        put(&world, &["n", &format!("{number:02}")], "1").await;
+    }
+    put(&world, &["m"], "1").await;
+    put(&world, &["o"], "1").await;
+    let below = percent(r#"[{"type":"string","value":"n"}]"#);
+    let at = |number: &str| {
+        let key = json!([{"type": "string", "value": "n"}, {"type": "string", "value": number}]);
+        percent(&key.to_string())
+    };
+    let numbers = async |query: String| {
+        let mut seen = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/browse?keyspace=default&prefix={below}&limit=4{query}{cursor}");
+            let answer = get(&app, &path).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let page = answer.json();
+            for row in page["entries"].as_array().unwrap() {
+                seen.push(row["key"][1]["value"].as_str().unwrap().parse::<u32>().unwrap());
+            }
+            let Some(next) = page["cursor"].as_str() else {
+                return seen;
+            };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let up = |from: u32| (from..25).collect::<Vec<_>>();
+    let down = |from: u32| (0..=from).rev().collect::<Vec<_>>();
+    assert_eq!(numbers(String::new()).await, up(0));
+    assert_eq!(numbers("&reverse=true".to_owned()).await, down(24));
+    for (from, first_up, last_down) in [("10", 10, 10), ("10a", 11, 10), ("24", 24, 24)] {
+        let from = at(from);
+        assert_eq!(numbers(format!("&from={from}")).await, up(first_up));
+        assert_eq!(numbers(format!("&from={from}&reverse=true")).await, down(last_down));
+    }
+    // A beginning outside of the prefix does not leave it.
+    assert_eq!(numbers(format!("&from={}", percent("[]"))).await, up(0));
+    assert_eq!(numbers(format!("&from={}", at("99"))).await, Vec::<u32>::new());
+    assert_eq!(numbers(format!("&from={}&reverse=true", at("99"))).await, down(24));
+    // Filters go the same way.
+    let filtered = numbers(format!("&contains=1&reverse=true&from={}", at("20"))).await;
+    assert_eq!(filtered, [19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 1]);
+    for bad in ["from=x", "from=%5B1%5D", "reverse=maybe"] {
+        let answer = get(&app, &format!("/browse?keyspace=default&{bad}")).await;
+        assert_eq!(answer.status, 400, "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn keyspaces_of_secrets_are_not_listed() {
     let world = World::new();
     let app = app(&world);

@@ -13,6 +13,7 @@ mod fuzz;
 mod kopano;
 mod support;
 
+mod admin_audit;
 mod admin_console;
 mod admin_tokens;
 mod admin_users;
@@ -20,4 +21,5 @@ mod kit;
 mod openapi;
 mod rest;
 mod security;
+mod token_sources;
 mod trash;

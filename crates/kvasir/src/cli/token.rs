@@ -1,4 +1,4 @@
-//! `kvasir token create|ls|revoke`.
+//! `kvasir token create|ls|revoke|explain`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::frame::Frame;
 use super::output::Printer;
 use crate::exit::Failure;
 
-/// Make, list and revoke tokens.
+/// Make, list and revoke tokens, and say why one is refused.
 ///
 /// Works on the server that holds the data folder, or on the folder itself while none runs.
 #[derive(Debug, Args)]
@@ -32,6 +32,7 @@ enum Verb {
     #[command(visible_alias = "list")]
     Ls(Ls),
     Revoke(Revoke),
+    Explain(Explain),
 }
 
 /// Make a token and print it. It is shown only now.
@@ -40,6 +41,7 @@ enum Verb {
 Examples:
   kvasir token create --db default
   kvasir token create --db default --verb read --ttl 30d --name reports
+  kvasir token create --db default --source 10.0.0.0/8 --source 2001:db8::/32
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 struct Create {
@@ -62,11 +64,15 @@ struct Create {
     /// How long it lasts, such as 12h or 30d [default: for ever]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+    /// From where it may be used: an address or a network such as 10.0.0.0/8, repeatable [default:
+    /// from anywhere]
+    #[arg(long, value_name = "NETWORK")]
+    source: Vec<String>,
     #[command(flatten)]
     frame: Frame,
 }
 
-/// List tokens. Their secrets are not known any more.
+/// List tokens, each with its last use. Their secrets are not known any more.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -94,6 +100,36 @@ struct Revoke {
     frame: Frame,
 }
 
+/// Say whether a token allows a request, and why.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kvasir token explain 0123456789abcdef --key users.john --verb write
+  kvasir token explain 0123456789abcdef --dialect deno --db shop --from 203.0.113.7
+
+Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
+struct Explain {
+    /// Its id, as `kvasir token ls` shows it, or the token itself
+    token: String,
+    /// The API that the request comes through
+    #[arg(long, value_name = "NAME", default_value = "rest")]
+    dialect: String,
+    /// The database that it is about
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    db: String,
+    /// The key that it is about, its parts separated by dots [default: all keys]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// What it wants: read, write, delete or admin
+    #[arg(long, value_name = "VERB", default_value = "read")]
+    verb: String,
+    /// The address that it comes from [default: not looked at]
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<String>,
+    #[command(flatten)]
+    frame: Frame,
+}
+
 impl Tokens {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
@@ -101,6 +137,7 @@ impl Tokens {
                 Verb::Create(create) => create.run().await,
                 Verb::Ls(ls) => ls.run().await,
                 Verb::Revoke(revoke) => revoke.run().await,
+                Verb::Explain(explain) => explain.run().await,
             }
         })
     }
@@ -129,6 +166,7 @@ impl Create {
                 "prefix": prefix,
                 "verbs": verbs,
             }],
+            "sources": self.source,
             "ttlSeconds": ttl_seconds,
         });
         let made = self
@@ -143,7 +181,7 @@ impl Ls {
     async fn run(self) -> Result<(), Failure> {
         let tokens = self.frame.all("/tokens", "tokens").await?;
         let mut printer = Printer::new(&self.frame.form);
-        printer.begin(&["id", "name", "database", "state"])?;
+        printer.begin(&["id", "name", "database", "state", "sources", "last used", "from"])?;
         for token in tokens {
             let database = match &token["grants"][0]["keyspace"] {
                 Json::String(name) => name.clone(),
@@ -154,6 +192,9 @@ impl Ls {
                 text(&token["name"]),
                 database,
                 text(&token["state"]),
+                sources(&token["sources"]),
+                shown(&token["lastUsedAt"], "never"),
+                shown(&token["lastUsedFrom"], "-"),
             ];
             printer.row(&token, &cells)?;
         }
@@ -166,6 +207,52 @@ impl Revoke {
         let path = format!("/tokens/{}", segment(&self.id));
         let revoked = self.frame.call(Method::DELETE, &path, None).await?;
         self.frame.tell(&revoked, || format!("revoked {}", self.id))
+    }
+}
+
+impl Explain {
+    async fn run(self) -> Result<(), Failure> {
+        let key: Vec<&str> = match &self.key {
+            Some(key) => key.split('.').collect(),
+            None => Vec::new(),
+        };
+        let body = json!({
+            "token": self.token,
+            "dialect": self.dialect,
+            "keyspace": self.db,
+            "key": key,
+            "verb": self.verb,
+            "from": self.from,
+        });
+        let path = "/tokens/explain";
+        let answer = self.frame.call(Method::POST, path, Some(&body)).await?;
+        self.frame.tell(&answer, || {
+            let word = match answer["allowed"].as_bool() {
+                Some(true) => "allowed",
+                _ => "refused",
+            };
+            let mut lines = vec![format!("{word}: {}", text(&answer["reason"]))];
+            for (number, grant) in answer["grants"].as_array().into_iter().flatten().enumerate() {
+                let why = shown(&grant["mismatch"], "the grant covers it");
+                lines.push(format!("grant {}: {why}", number + 1));
+            }
+            lines.join("\n")
+        })
+    }
+}
+
+fn sources(value: &Json) -> String {
+    let networks = value.as_array().into_iter().flatten().map(text);
+    match networks.collect::<Vec<_>>() {
+        none if none.is_empty() => "*".to_owned(),
+        networks => networks.join(","),
+    }
+}
+
+fn shown(value: &Json, without: &str) -> String {
+    match value {
+        Json::Null => without.to_owned(),
+        value => text(value),
     }
 }
 

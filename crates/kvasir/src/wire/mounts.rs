@@ -161,6 +161,7 @@ fn dialect(
             let admin = admin::Admin::new(ctx, shared.passwords.clone());
             let admin = admin.with_backups(Arc::new(shared.backups.clone()));
             let admin = admin.serving(shared.document.clone());
+            let admin = admin.with_audit(shared.audit.clone());
             let admin = match config.metrics.enabled {
                 true => admin.with_series(shared.series.clone()),
                 false => admin,

@@ -103,6 +103,7 @@ impl Offline {
     /// If one could not be closed cleanly.
     pub async fn close(self) -> anyhow::Result<()> {
         self.shared.shutdown.cancel();
+        self.shared.audit.flush().await;
         self.shared.close().await
     }
 }

@@ -9,6 +9,9 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::support::START;
 
+/// The address of a client.
+const SOMEBODY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7));
+
 /// A grant on `users` of the default database.
 fn grant(verbs: &[Verb]) -> Grant {
     Grant {
@@ -30,6 +33,7 @@ impl World {
         let new = NewToken {
             name: "test".into(),
             grants,
+            sources: Default::default(),
             expires_at,
             created_by: "test".into(),
         };
@@ -474,7 +478,7 @@ async fn a_followed_cache_is_as_right_as_reading_the_store() {
     assert!(
         world
             .access
-            .authenticate(Some(shown), Approach::Public)
+            .authenticate(Some(shown), Approach::Public, SOMEBODY)
             .await
             .unwrap()
             .is_ok()
@@ -486,7 +490,7 @@ async fn a_followed_cache_is_as_right_as_reading_the_store() {
         || async {
             let let_in = world
                 .access
-                .authenticate(Some(shown), Approach::Public)
+                .authenticate(Some(shown), Approach::Public, SOMEBODY)
                 .await
                 .unwrap();
             let_in.is_err().then_some(())
