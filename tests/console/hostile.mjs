@@ -107,7 +107,7 @@ export async function hostile(browser, server, cookies) {
   await server.api("PUT", "/classworks/info", { title: STRINGS[0], readme: STRINGS.join("\n") });
 
   const prefix = (name) => encodeURIComponent(JSON.stringify([s(name)]));
-  const pages = ["browse/hostile", `browse/hostile?prefix=${prefix("keys")}`, `browse/hostile?mode=list&prefix=${prefix("keys")}`, `browse/hostile?mode=list&prefix=${prefix("list")}`, `browse/hostile?delimiter=%3C&prefix=${prefix("keys")}`, "tokens", "users", "edgekv", "classworks", "slow", "settings", "backups", "metrics", "expiry?keyspace=hostile"];
+  const pages = ["browse/hostile", `browse/hostile?prefix=${prefix("keys")}`, `browse/hostile?mode=list&prefix=${prefix("keys")}`, `browse/hostile?mode=list&prefix=${prefix("list")}`, `browse/hostile?delimiter=%3C&prefix=${prefix("keys")}`, "tokens", "users", "edgekv", "classworks", "slow", "settings", "audit", "backups", "metrics", "expiry?keyspace=hostile"];
   await page.goto(`${server.url}/_/`);
   for (const hash of pages) {
     await page.goto(`${server.url}/_/#/${hash}`);

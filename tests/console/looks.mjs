@@ -23,6 +23,7 @@ const PAGES = {
   classworks: [at("classworks"), (page) => page.getByLabel("Title").waitFor()],
   metrics: [at("metrics"), (page) => page.getByRole("heading", { name: "By API" }).waitFor()],
   slow: [at("slow"), (page) => page.getByRole("heading", { level: 1 }).waitFor()],
+  audit: [at("audit"), (page) => page.getByRole("region", { name: "All lines" }).waitFor()],
   backups: [at("backups"), (page) => page.getByRole("heading", { level: 1 }).waitFor()],
   settings: [at("settings"), (page) => page.getByRole("heading", { level: 1 }).waitFor()],
 };

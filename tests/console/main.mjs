@@ -4,6 +4,8 @@ import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { firstToken, keyboard, login, people } from "./access.mjs";
+import { long } from "./long.mjs";
+import { audit, backups, looking, wholeStory } from "./server.mjs";
 import { browsing, editing, emptyStore, meanwhile, seed, snippets, watching } from "./data.mjs";
 import { hostile } from "./hostile.mjs";
 import { looks, steadiness } from "./looks.mjs";
@@ -67,7 +69,7 @@ try {
   await emptyStore(openJourneys);
   await firstToken(openJourneys);
 
-  const server = await started("--edgekv.auto_initialize", "true");
+  const server = await started("--edgekv.auto_initialize", "true", "--slowlog.read", "1us", "--slowlog.write", "1us");
   await seed(server);
   const journeys = new Journeys(browser, server, await browser.context(server));
   await browsing(journeys);
@@ -77,6 +79,19 @@ try {
   await watching(journeys);
   await keyboard(journeys);
   await people(journeys);
+  await backups(journeys);
+  await looking(journeys);
+  await audit(journeys);
+
+  const fresh = await started();
+  await until("the start-up text", () => fresh.out.includes("Try:")).catch(() => {});
+  const story = new Journeys(browser, fresh, await browser.context(fresh, { acceptDownloads: true }));
+  await wholeStory(story, async (data) => {
+    const there = await Server.at(data);
+    servers.push(there);
+    return there;
+  });
+  await long(story);
 
   // From here on with tokens, cookies and sessions.
   server.token = (await server.api("POST", "/tokens", { name: "administrator", grants: [{ verbs: ["read", "write", "delete", "admin"] }] })).token;

@@ -30,9 +30,16 @@ export function same(actual, expected, what = "value") {
 /** A server of its own on a free port. */
 export class Server {
   static async start(...flags) {
+    const folder = await mkdtemp(join(tmpdir(), "kvasir-console-"));
+    return Server.at(join(folder, "data"), flags, folder);
+  }
+
+  /** On a folder that is there; `folder` is removed with the server. */
+  static async at(data, flags = [], folder = null) {
     const server = new Server();
-    server.folder = await mkdtemp(join(tmpdir(), "kvasir-console-"));
-    server.process = spawn(process.env.KVASIR_BIN, ["serve", "--data", join(server.folder, "data"), "--listen", "127.0.0.1:0", ...flags], { stdio: ["ignore", "pipe", "pipe"] });
+    server.folder = folder;
+    server.data = data;
+    server.process = spawn(process.env.KVASIR_BIN, ["serve", "--data", data, "--listen", "127.0.0.1:0", ...flags], { stdio: ["ignore", "pipe", "pipe"] });
     server.out = "";
     server.err = "";
     server.process.stderr.on("data", (data) => (server.err += data));
@@ -50,10 +57,6 @@ export class Server {
       server.process.on("exit", (code) => reject(new Error(`the server ended with ${code}: ${server.err}`)));
     });
     return server;
-  }
-
-  get data() {
-    return join(this.folder, "data");
   }
 
   /** The admin API; answers the body, or throws with the status. */
@@ -95,7 +98,7 @@ export class Server {
       this.process.kill("SIGTERM");
       await gone;
     }
-    await rm(this.folder, { recursive: true, force: true });
+    if (this.folder) await rm(this.folder, { recursive: true, force: true });
   }
 }
 

@@ -4,8 +4,9 @@ import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get } from "./api.js";
 import { count, relative, size } from "./format.js";
 import { Icon } from "./icons.js";
-import { keyFromJson, keyJson, parseKey, partClass, partLabel } from "./keys.js";
+import { keyFromJson, keyJson, keyText, parseKey, partClass, partLabel } from "./keys.js";
 import { go, href } from "./route.js";
+import { useVirtual } from "./virtual.js";
 import { CopyButton, Empty, Failed, KeyParts, PageHead, Segments, Skeleton, useLoaded, useNow, valueOf } from "./ui.js";
 
 /** Rows of a page. */
@@ -58,6 +59,13 @@ function Place({ keyspace, query }) {
   const mode = query.mode === "list" || query.contains || query.expires ? "list" : "tree";
   const delimiter = query.delimiter ?? "";
   const [find, setFind] = useState(query.contains ?? "");
+  const begin = query.from ? keyFromJson(query.from) : [];
+  const [start, setStart] = useState(begin.length ? keyText(begin) : "");
+  const started = parseKey(start);
+  const startAt = (/** @type {any} */ event) => {
+    event.preventDefault();
+    if ("key" in started) to({ from: started.key.length ? keyJson(started.key) : "", mode: "list" });
+  };
   const to = (/** @type {Record<string, any>} */ changed) => go(["browse", keyspace], { ...query, ...changed });
   // What was typed goes into the address after a pause; only an address from elsewhere comes back.
   const sent = useRef(query.contains ?? "");
@@ -86,14 +94,16 @@ function Place({ keyspace, query }) {
   return html`<section class="card" aria-label=${`Keys of ${keyspace}`}>
     <div class="toolbar">
       <div class="search"><${Icon} name="search" /><input class="input" data-search type="search" aria-label="Find keys" placeholder='Find keys, or open one: ["users", 1]' value=${find} onInput=${(/** @type {any} */ event) => setFind(valueOf(event))} onKeyDown=${search} /></div>
-      <${Segments} label="View" value=${mode} choose=${(/** @type {string} */ value) => to({ mode: value, contains: "", expires: "" })} options=${[["tree", "Tree"], ["list", "List"]]} />
+      <${Segments} label="View" value=${mode} choose=${(/** @type {string} */ value) => to({ mode: value, contains: "", expires: "", from: "", order: "" })} options=${[["tree", "Tree"], ["list", "List"]]} />
       ${mode === "tree" && html`<label class="check"><span class="small muted">Delimiter</span><input class="input mono" style=${{ width: "64px" }} aria-label="Delimiter inside text parts" placeholder="none" maxlength="8" value=${delimiter} onChange=${(/** @type {any} */ event) => to({ delimiter: valueOf(event), text: "" })} /></label>`}
+      ${mode === "list" && html`<form class="start" onSubmit=${startAt}><input class="input mono" aria-label="Begin at the key" aria-invalid=${"error" in started ? "true" : undefined} title=${"error" in started ? started.error : "A key at which the list begins, or the next one in its order. Enter goes there."} placeholder=${`Begin at ${prefix.length ? keyText([...prefix, { type: "string", value: "…" }]) : "a key"}`} spellcheck="false" value=${start} onInput=${(/** @type {any} */ event) => setStart(valueOf(event))} /></form>
+      <select class="select" aria-label="Order" value=${query.order ?? ""} onChange=${(/** @type {any} */ event) => to({ order: valueOf(event) })}>${[["", "First to last"], ["last", "Last to first"]].map(([value, label]) => html`<option value=${value} selected=${value === (query.order ?? "")}>${label}</option>`)}</select>`}
       <select class="select" aria-label="Expiry" value=${query.expires ?? ""} onChange=${(/** @type {any} */ event) => to({ expires: valueOf(event), mode: valueOf(event) ? "list" : mode })}>
         ${EXPIRES.map(([seconds, label]) => html`<option value=${seconds} selected=${seconds === (query.expires ?? "")}>${label}</option>`)}
       </select>
     </div>
     <div class="card-head"><${Crumbs} keyspace=${keyspace} query=${query} prefix=${prefix} text=${text} /></div>
-    <${Rows} key=${JSON.stringify([mode, delimiter, query.prefix, text, query.contains, query.expires])} keyspace=${keyspace} prefix=${prefix} text=${text} mode=${mode} delimiter=${delimiter} contains=${query.contains ?? ""} expires=${query.expires ?? ""} query=${query} />
+    <${Rows} key=${JSON.stringify([mode, delimiter, query.prefix, text, query.contains, query.expires, query.from, query.order])} keyspace=${keyspace} prefix=${prefix} text=${text} mode=${mode} delimiter=${delimiter} contains=${query.contains ?? ""} expires=${query.expires ?? ""} from=${query.from ?? ""} order=${query.order ?? ""} query=${query} />
   </section>`;
 }
 
@@ -115,10 +125,9 @@ function Crumbs({ keyspace, query, prefix, text }) {
  */
 
 /** @param {any} props */
-function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, query }) {
+function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, from, order, query }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const [state, setState] = useState({ pages: /** @type {Loaded[]} */ ([]), next: /** @type {string | null} */ (""), busy: false, error: /** @type {any} */ (null), examined: 0 });
-  const [top, setTop] = useState(0);
   const [height, setHeight] = useState(480);
   const [selected, setSelected] = useState(0);
   const busy = useRef(false);
@@ -133,6 +142,8 @@ function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, quer
       delimiter: mode === "tree" ? delimiter : undefined,
       contains: mode === "list" ? contains : undefined,
       expiresWithinSeconds: mode === "list" ? expires : undefined,
+      from: mode === "list" ? from : undefined,
+      reverse: mode === "list" && order === "last" ? "true" : undefined,
       cursor,
       limit: PAGE,
     });
@@ -160,8 +171,9 @@ function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, quer
   };
   const rowHeight = parseInt(getComputedStyle(document.documentElement).getPropertyValue("--row"), 10) || 40;
   const total = state.pages.reduce((sum, page) => sum + page.length, 0);
-  const firstRow = Math.max(0, Math.floor(top / rowHeight) - 8);
-  const lastRow = Math.min(total, Math.ceil((top + height) / rowHeight) + 8);
+  const place = useVirtual(box, { rows: total, rowHeight, height });
+  const firstRow = Math.max(0, Math.floor(place.top / rowHeight) - 8);
+  const lastRow = Math.min(total, Math.ceil((place.top + height) / rowHeight) + 8);
 
   useEffect(() => {
     more();
@@ -194,7 +206,7 @@ function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, quer
         ask(page.cursor).then(
           (answer) => {
             busy.current = false;
-            setState((was) => ({ ...was, pages: was.pages.map((one, place) => (place === index ? { ...one, rows: answer.rows } : one)) }));
+            setState((was) => ({ ...was, pages: was.pages.map((one, number) => (number === index ? { ...one, rows: answer.rows } : one)) }));
           },
           (error) => {
             busy.current = false;
@@ -211,10 +223,10 @@ function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, quer
     setState((was) => ({ ...was, pages: was.pages.map((page, at) => (page.rows && Math.abs(at - here) > PAGES_KEPT / 2 ? { ...page, rows: null } : page)) }));
   }, [state.pages.length, firstRow]);
 
-  const rowAt = (/** @type {number} */ place) => {
+  const rowAt = (/** @type {number} */ row) => {
     let begin = 0;
     for (const page of state.pages) {
-      if (place < begin + page.length) return page.rows?.[place - begin];
+      if (row < begin + page.length) return page.rows?.[row - begin];
       begin += page.length;
     }
     return undefined;
@@ -228,13 +240,10 @@ function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, quer
   const open = (/** @type {any} */ row) => {
     if (row) location.hash = linkOf(row);
   };
-  const select = (/** @type {number} */ place) => {
-    const at = Math.max(0, Math.min(total - 1, place));
+  const select = (/** @type {number} */ row) => {
+    const at = Math.max(0, Math.min(total - 1, row));
     setSelected(at);
-    const element = box.current;
-    if (!element) return;
-    if (at * rowHeight < element.scrollTop) element.scrollTop = at * rowHeight;
-    else if ((at + 1) * rowHeight > element.scrollTop + element.clientHeight) element.scrollTop = (at + 1) * rowHeight - element.clientHeight;
+    place.show(at);
   };
   const up = () => {
     const keep = { mode: query.mode, delimiter };
@@ -264,9 +273,9 @@ function Rows({ keyspace, prefix, text, mode, delimiter, contains, expires, quer
   }
   return html`
     <div class="list-head" aria-hidden="true"><span>Key</span><span>Value</span><span>Type</span><span class="num">Size</span><span>Expires</span></div>
-    <div class=${`list ${isDone && total <= 12 ? "short" : ""}`} style=${isDone && total <= 12 ? { height: `${total * rowHeight}px`, minHeight: 0 } : {}} role="listbox" aria-label="Keys" tabindex="0" data-list aria-activedescendant=${visible.some(({ at }) => at === selected) ? `row-${selected}` : undefined} ref=${box} onScroll=${(/** @type {any} */ event) => setTop(event.currentTarget.scrollTop)} onKeyDown=${keyDown}>
-      <div class="list-space" role="presentation" style=${{ height: `${total * rowHeight}px` }}>
-        ${visible.map(({ row, at }) => html`<div key=${at} id=${`row-${at}`} role="option" aria-selected=${at === selected ? "true" : "false"} aria-setsize=${isDone ? total : -1} aria-posinset=${at + 1} class=${`list-row${at === selected ? " selected" : ""}`} style=${{ top: `${at * rowHeight}px` }} onClick=${() => { setSelected(at); open(row); }}>
+    <div class=${`list ${isDone && total <= 12 ? "short" : ""}`} style=${isDone && total <= 12 ? { height: `${total * rowHeight}px`, minHeight: 0 } : {}} role="listbox" aria-label="Keys" tabindex="0" data-list aria-activedescendant=${visible.some(({ at }) => at === selected) ? `row-${selected}` : undefined} ref=${box} onScroll=${place.onScroll} onKeyDown=${keyDown}>
+      <div class="list-space" role="presentation" style=${{ height: `${place.space}px` }}>
+        ${visible.map(({ row, at }) => html`<div key=${at} id=${`row-${at}`} role="option" aria-selected=${at === selected ? "true" : "false"} aria-setsize=${isDone ? total : -1} aria-posinset=${at + 1} class=${`list-row${at === selected ? " selected" : ""}`} style=${{ top: `${place.topOf(at)}px` }} onClick=${() => { setSelected(at); open(row); }}>
           ${mode === "list" ? html`<${EntryCells} entry=${row} name=${html`<${KeyParts} parts=${row.key.slice(prefix.length)} oneLine />`} now=${now} />` : html`<${NodeCells} node=${row} now=${now} />`}
         </div>`)}
       </div>

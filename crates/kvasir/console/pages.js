@@ -1,5 +1,6 @@
 // All pages: their names in addresses, where they stand in the menu, which key leads there.
 // @ts-check
+import { Audit } from "./audit.js";
 import { Backups } from "./backups.js";
 import { Browse } from "./browse.js";
 import { Classworks } from "./classworks.js";
@@ -27,6 +28,7 @@ export const PAGES = [
   { name: "metrics", title: "Metrics", icon: "metrics", group: "Server", key: "m", view: Metrics },
   { name: "slow", title: "Slow requests", icon: "slow", group: "Server", key: "s", view: Slow },
   { name: "backups", title: "Backups", icon: "backup", group: "Server", key: "k", view: Backups },
+  { name: "audit", title: "Audit", icon: "audit", group: "Server", key: "a", view: Audit },
   { name: "settings", title: "Settings", icon: "settings", group: "Server", key: ",", view: Settings },
 ];
 

@@ -2,7 +2,7 @@
 // @ts-check
 import { html, useState } from "./vendor/htm-preact.js";
 import { get, post, remove } from "./api.js";
-import { instant, relative } from "./format.js";
+import { duration, instant, relative } from "./format.js";
 import { Icon } from "./icons.js";
 import { parseKey } from "./keys.js";
 import { fromBase64, toBase64 } from "./format.js";
@@ -24,24 +24,40 @@ const plainParts = (key) =>
 /** @param {any} part */
 const plainText = (part) => (typeof part === "object" && part !== null ? (part.bigint ? `${part.bigint}n` : JSON.stringify(part)) : JSON.stringify(part));
 
+/** All tokens, page by page. @param {AbortSignal} signal */
+async function all(signal) {
+  const found = [];
+  let cursor = "";
+  do {
+    const page = await get("/tokens", { limit: 1000, cursor }, { signal });
+    found.push(...page.tokens);
+    cursor = page.cursor ?? "";
+  } while (cursor);
+  return found;
+}
+
+/** Networks as people type them. @param {string} text */
+const networks = (text) => text.split(/[\s,;]+/).filter(Boolean);
+
 /** @param {any} props */
 export function Tokens({ route, session, renew }) {
-  const tokens = useLoaded((signal) => get("/tokens", { limit: 1000 }, { signal }), []);
+  const tokens = useLoaded(all, []);
   const [isMaking, setIsMaking] = useState(Boolean(route.query.new));
   const [ending, setEnding] = useState(/** @type {any} */ (null));
   const now = useNow(30000);
-  const list = tokens.value?.tokens ?? [];
+  const list = tokens.value ?? [];
   return html`
     <${PageHead} title="Tokens" text="What lets programs in. A token is shown once and stored as a hash.">
       <button class="button primary" onClick=${() => setIsMaking(true)}><${Icon} name="plus" />New token</button>
     <//>
     ${session.by === "open" && html`<${Note} kind="warn"><strong>This server is open to programs on its machine.</strong> The first token closes it: from then on every request needs one.<//>`}
     <section class="card" aria-label="Tokens">
-      ${tokens.error ? html`<div class="card-body"><${Failed} error=${tokens.error} retry=${tokens.reload} /></div>` : !tokens.value ? html`<${Skeleton} />` : list.length === 0 ? html`<${Empty} icon="token" title="No token yet"><p>Make one for each program, for no more than the keys it needs.</p><button class="button" onClick=${() => setIsMaking(true)}><${Icon} name="plus" />New token</button><//>` : html`<div class="table-wrap" tabindex="0" role="region" aria-label="All tokens"><table class="table"><thead><tr><th scope="col">Name</th><th scope="col">Allows</th><th scope="col">State</th><th scope="col">Made</th><th scope="col"><span class="sr">Actions</span></th></tr></thead>
+      ${tokens.error ? html`<div class="card-body"><${Failed} error=${tokens.error} retry=${tokens.reload} /></div>` : !tokens.value ? html`<${Skeleton} />` : list.length === 0 ? html`<${Empty} icon="token" title="No token yet"><p>Make one for each program, for no more than the keys it needs.</p><button class="button" onClick=${() => setIsMaking(true)}><${Icon} name="plus" />New token</button><//>` : html`<div class="table-wrap" tabindex="0" role="region" aria-label="All tokens"><table class="table"><thead><tr><th scope="col">Name</th><th scope="col">Allows</th><th scope="col">State</th><th scope="col">Last use</th><th scope="col">Made</th><th scope="col"><span class="sr">Actions</span></th></tr></thead>
         <tbody>${list.map((/** @type {any} */ token) => html`<tr key=${token.id}>
           <td><div class="break">${token.name}</div><code class="muted">${token.id}</code></td>
-          <td><div class="stack tight">${token.grants.map((/** @type {any} */ grant) => html`<${Grant} grant=${grant} />`)}</div></td>
+          <td><div class="stack tight">${token.grants.map((/** @type {any} */ grant) => html`<${Grant} grant=${grant} />`)}${token.sources.length > 0 && html`<span class="small">from <code class="break">${token.sources.join(", ")}</code></span>`}</div></td>
           <td><span class=${`badge ${token.state === "valid" ? "good" : token.state === "revoked" ? "bad" : "warn"}`}>${token.state}</span>${token.state === "valid" && token.expiresAt && html`<div class="small muted nowrap">ends ${relative(Date.parse(token.expiresAt), now)}</div>`}</td>
+          <td class="small nowrap">${token.lastUsedAt ? html`<div title=${instant(token.lastUsedAt)}>${duration(now - Date.parse(token.lastUsedAt))} ago</div><div class="muted">from ${token.lastUsedFrom}</div>` : html`<span class="muted">never</span>`}</td>
           <td class="small muted nowrap">${instant(token.createdAt)}</td>
           <td class="num">${token.state === "valid" && html`<button class="button slim danger" aria-label=${`Revoke ${token.name}`} onClick=${() => setEnding(token)}>Revoke</button>`}</td>
         </tr>`)}</tbody></table></div>`}
@@ -65,6 +81,7 @@ function NewToken({ session, close }) {
   const [keyspace, setKeyspace] = useState("default");
   const [prefix, setPrefix] = useState("");
   const [days, setDays] = useState("");
+  const [sources, setSources] = useState("");
   const [withAdmin, setWithAdmin] = useState(true);
   const [made, setMade] = useState(/** @type {any} */ (null));
   const [error, setError] = useState(/** @type {any} */ (null));
@@ -90,7 +107,7 @@ function NewToken({ session, close }) {
         useForgeryToken(entered.forgeryToken);
       }
       const grant = { verbs: VERBS.filter((verb) => verbs.includes(verb)), dialects, keyspace: keyspace || null, prefix: "key" in parsed ? plainParts(parsed.key) : [] };
-      const token = await post("/tokens", { name, grants: [grant], ttlSeconds: days ? Math.round(Number(days) * 86400) : null });
+      const token = await post("/tokens", { name, grants: [grant], sources: networks(sources), ttlSeconds: days ? Math.round(Number(days) * 86400) : null });
       if (session.by === "open" && isEverything) {
         const entered = await post("/session", { token: token.token });
         useForgeryToken(entered.forgeryToken);
@@ -117,6 +134,7 @@ function NewToken({ session, close }) {
       <${Field} label="Keyspace">${(/** @type {string} */ id) => html`<select id=${id} class="select" value=${keyspace} onChange=${(/** @type {any} */ event) => setKeyspace(valueOf(event))}>${[...names].map((one) => html`<option value=${one} selected=${one === keyspace}>${one}</option>`)}<option value="" selected=${keyspace === ""}>All keyspaces</option></select>`}<//>
       <${Field} label="Prefix" error=${wrong} hint=${html`The key at and below which it holds: <code>users/john</code> or <code>["users", 1]</code>. Empty for all keys.`}>${(/** @type {string} */ id) => html`<input id=${id} class="input mono" spellcheck="false" value=${prefix} onInput=${(/** @type {any} */ event) => setPrefix(valueOf(event))} />`}<//>
       <fieldset class="checks"><legend class="label">Through these APIs (none ticked: all)</legend>${DIALECTS.map((dialect) => html`<label class="check"><input type="checkbox" checked=${dialects.includes(dialect)} onChange=${() => setDialects(toggled(dialects, dialect))} />${dialect}</label>`)}</fieldset>
+      <${Field} label="From these networks" hint=${html`Addresses and networks, such as <code>10.0.0.0/8</code> or <code>192.0.2.7 2001:db8::/32</code>. Empty for anywhere.`}>${(/** @type {string} */ id) => html`<input id=${id} class="input mono" spellcheck="false" value=${sources} onInput=${(/** @type {any} */ event) => setSources(valueOf(event))} />`}<//>
       <${Field} label="Ends after">${(/** @type {string} */ id) => html`<select id=${id} class="select" value=${days} onChange=${(/** @type {any} */ event) => setDays(valueOf(event))}>${[["", "never"], ["1", "1 day"], ["7", "7 days"], ["30", "30 days"], ["90", "90 days"], ["365", "1 year"]].map(([value, label]) => html`<option value=${value} selected=${value === days}>${label}</option>`)}</select>`}<//>
       ${isFirst && html`<${Note} kind="warn"><label class="check"><input type="checkbox" checked=${withAdmin} onChange=${() => setWithAdmin(!withAdmin)} />Make an administrator token for me too</label><div class="small">This is the first token. Without an administrator's you can come back here only by <code>kvasir ui</code> on the server's machine.</div><//>`}
       ${error && html`<${Failed} error=${error} />`}
@@ -125,7 +143,7 @@ function NewToken({ session, close }) {
 }
 
 function Explain() {
-  const [asked, setAsked] = useState({ token: "", dialect: "rest", keyspace: "default", key: "", verb: "read" });
+  const [asked, setAsked] = useState({ token: "", dialect: "rest", keyspace: "default", key: "", verb: "read", from: "" });
   const [answer, setAnswer] = useState(/** @type {any} */ (null));
   const [error, setError] = useState(/** @type {any} */ (null));
   const parsed = parseKey(asked.key);
@@ -136,7 +154,7 @@ function Explain() {
     setError(null);
     setAnswer(null);
     try {
-      setAnswer(await post("/tokens/explain", { ...asked, token: asked.token.trim(), key: "key" in parsed ? plainParts(parsed.key) : [] }));
+      setAnswer(await post("/tokens/explain", { ...asked, token: asked.token.trim(), from: asked.from.trim() || null, key: "key" in parsed ? plainParts(parsed.key) : [] }));
     } catch (failure) {
       setError(failure);
     }
@@ -151,6 +169,7 @@ function Explain() {
       <div class="row top-align">
         <${Field} label="In the keyspace">${(/** @type {string} */ id) => html`<input id=${id} class="input" required value=${asked.keyspace} onInput=${change("keyspace")} />`}<//>
         <div class="grow"><${Field} label="The key" error=${wrong}>${(/** @type {string} */ id) => html`<input id=${id} class="input mono" spellcheck="false" placeholder='users/john or ["users", 1]' value=${asked.key} onInput=${change("key")} />`}<//></div>
+        <${Field} label="From the address">${(/** @type {string} */ id) => html`<input id=${id} class="input mono" spellcheck="false" placeholder="any" value=${asked.from} onInput=${change("from")} />`}<//>
         <div class="field"><span class="label" aria-hidden="true"> </span><button class="button" disabled=${Boolean(wrong)}>Explain</button></div>
       </div>
       ${error && html`<${Failed} error=${error} />`}

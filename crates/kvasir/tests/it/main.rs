@@ -3,6 +3,7 @@
 
 mod access;
 mod acme;
+mod audit;
 mod away;
 mod backends;
 mod backups;
