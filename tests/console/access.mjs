@@ -16,6 +16,10 @@ export async function firstToken(journeys) {
     const dialog = page.getByRole("dialog", { name: "New token" });
     await dialog.getByLabel("Name").fill("ci");
     await dialog.getByLabel("Prefix").fill("app");
+    await dialog.getByLabel("From these networks").fill("127.0.0.0/33");
+    await dialog.getByRole("button", { name: "Make the token" }).click();
+    await dialog.getByRole("alert").filter({ hasText: "0 to 32" }).waitFor();
+    await dialog.getByLabel("From these networks").fill("127.0.0.0/8, ::1");
     await dialog.getByRole("button", { name: "Make the token" }).click();
     const made = page.getByRole("dialog", { name: "Copy the token now" });
     await made.waitFor();
@@ -27,6 +31,11 @@ export async function firstToken(journeys) {
     same([await read("app.a", token), await read("other", token), await read("app.a", null)], [200, 403, 401]);
     await page.getByRole("cell", { name: /^ci/ }).waitFor();
     assert(!(await page.content()).includes(token), "the token is still on the page");
+    const row = page.getByRole("row").filter({ has: page.getByRole("cell", { name: /^ci/ }) });
+    await row.getByText("127.0.0.0/8, ::1/128").waitFor();
+    await page.reload();
+    await row.getByText("from 127.0.0.1").waitFor();
+    assert(/\d+ s ago/.test(await row.innerText()), `no last use in ${await row.innerText()}`);
   }, "/_/#/tokens");
   await journeys.go("whoever made the first token stays logged in", async (page) => {
     await page.getByRole("button", { name: "Log out" }).waitFor();
@@ -42,6 +51,9 @@ export async function firstToken(journeys) {
     await box.getByLabel("The key", { exact: true }).fill("app/a");
     await box.getByRole("button", { name: "Explain" }).click();
     await box.getByText("Allowed", { exact: true }).waitFor();
+    await box.getByLabel("From the address").fill("203.0.113.9");
+    await box.getByRole("button", { name: "Explain" }).click();
+    await box.getByText("the token may be used from 127.0.0.0/8, ::1/128 only, and 203.0.113.9 is not among them").waitFor();
   }, "/_/#/tokens");
   await journeys.go("a revoked token lets nobody in", async (page) => {
     await page.getByRole("button", { name: "Revoke ci" }).click();
@@ -146,6 +158,7 @@ export async function people(journeys) {
     await page.getByRole("button", { name: "New credential" }).click();
     await page.getByRole("dialog").getByLabel("Name").fill("deploy");
     await page.getByRole("button", { name: "Make the credential" }).click();
+    await page.getByRole("dialog", { name: /^Copy/ }).waitFor();
     assert((await page.getByLabel("New credential", { exact: true }).innerText()).includes("client_secret = "), "no credential");
     await page.getByRole("button", { name: "I have copied it" }).click();
     await page.getByRole("button", { name: "Revoke deploy" }).click();
@@ -224,6 +237,44 @@ export async function keyboard(journeys) {
     await page.emulateMedia({ colorScheme: "dark" });
     same(await theme(), ["system", "dark"]);
     await page.emulateMedia({ colorScheme: null });
+  });
+  await journeys.go("an entry is written, changed, found and removed without a mouse", async (page, server) => {
+    const tabTo = async (is) => {
+      for (let at = 0; at < 150; at += 1) {
+        await page.keyboard.press("Tab");
+        if (await page.evaluate(is)) return;
+      }
+      throw new Error(`no Tab leads to ${is}`);
+    };
+    await page.getByRole("listbox", { name: "Keys" }).waitFor();
+    await page.keyboard.press("Control+k");
+    await page.keyboard.type("new entry");
+    await page.keyboard.press("Enter");
+    await page.getByLabel("Key", { exact: true }).waitFor();
+    await tabTo(() => document.activeElement?.labels?.[0]?.textContent === "Key");
+    await page.keyboard.type("by/keyboard");
+    await tabTo(() => document.activeElement?.tagName === "TEXTAREA");
+    await page.keyboard.press("Control+a");
+    await page.keyboard.type('{"n": 1}');
+    await page.keyboard.press("Control+s");
+    const key = [s("by"), s("keyboard")];
+    await until("it is written", () => server.entry("default", key).then((entry) => entry.text === '{"n": 1}', () => false));
+    await page.getByRole("heading", { name: "Value" }).waitFor();
+    await tabTo(() => document.activeElement?.tagName === "TEXTAREA");
+    await page.keyboard.press("Control+a");
+    await page.keyboard.type('{"n": 2}');
+    await page.keyboard.press("Control+s");
+    await until("it is changed", async () => (await server.entry("default", key)).text === '{"n": 2}');
+    await page.keyboard.press("Control+k");
+    await page.keyboard.type("by/keyboard");
+    await page.keyboard.press("Enter");
+    await page.getByLabel("JSON", { exact: true }).waitFor();
+    await tabTo(() => document.activeElement?.textContent?.trim() === "Remove");
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor();
+    await tabTo(() => document.activeElement?.textContent?.trim() === "Remove");
+    await page.keyboard.press("Enter");
+    await until("it is gone", () => server.entry("default", key).then(() => false, (error) => error.status === 404));
   });
   await journeys.go("an unknown address says so", async (page) => {
     await page.getByRole("heading", { name: "There is no such page" }).waitFor();

@@ -376,6 +376,21 @@ export async function snippets(journeys) {
     const out = execFileSync("node", ["--input-type=module", "-e", text]).toString();
     assert(out.includes("john@example.com"), out);
   }, entryAt("default", [s("users"), s("john"), s("mail")]));
+  await journeys.go("every language has its example, with a placeholder for the secret, and Python's is Python", async (page) => {
+    const box = page.getByRole("region", { name: "Use from a program" });
+    await page.getByLabel("Example", { exact: true }).waitFor();
+    const languages = await box.getByRole("group", { name: "Language" }).getByRole("button").allInnerTexts();
+    same(languages.sort(), ["Deno", "HTTPie", "Node", "Python", "Rust", "curl"]);
+    for (const api of await box.getByRole("group", { name: "API" }).getByRole("button").allInnerTexts()) {
+      await box.getByRole("group", { name: "API" }).getByRole("button", { name: api }).click();
+      for (const language of await box.getByRole("group", { name: "Language" }).getByRole("button").allInnerTexts()) {
+        await box.getByRole("group", { name: "Language" }).getByRole("button", { name: language, exact: true }).click();
+        const text = await page.getByLabel("Example", { exact: true }).innerText();
+        assert(text.length > 20 && !text.includes("kvasir_"), `${api} in ${language}: ${text}`);
+        if (language === "Python") execFileSync("python3", ["-c", "import ast, sys; ast.parse(sys.stdin.read())"], { input: text });
+      }
+    }
+  }, entryAt("default", [s("users"), s("john"), s("mail")]));
   await journeys.go("each API's example spells the key its own way", async (page, server) => {
     const shown = async (keyspace, key, api, language = "curl") => {
       await page.goto(server.url + entryAt(keyspace, key));

@@ -124,7 +124,7 @@ export async function hostile(browser, server, cookies) {
   for (const [at, text] of STRINGS.entries()) {
     for (const key of [[s("keys"), s(text)], [s("v8"), { type: "number", value: at }]]) {
       await page.goto(server.url + entryAt("hostile", key));
-      await page.getByRole("heading", { name: "Value" }).waitFor();
+      await page.getByRole("heading", { name: "Value", exact: true }).waitFor();
       const shown = key[0].value === "keys" ? await page.getByLabel("JSON", { exact: true }).inputValue() : await page.getByLabel("Value of value.name", { exact: true }).inputValue();
       // A form control shows a line break of any kind in its own way.
       if (shown.length > 0) opened += 1;

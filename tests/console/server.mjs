@@ -52,7 +52,7 @@ export async function backups(journeys) {
     same((await readFile(path)).length, one.bytes, "bytes");
   }, at);
   await journeys.go("the schedule is set, a wrong one is refused, and old backups are pruned by rule", async (page) => {
-    await page.getByRole("button", { name: "Change" }).click();
+    await page.getByRole("button", { name: "Change", exact: true }).click();
     const dialog = page.getByRole("dialog", { name: "Schedule" });
     await dialog.getByLabel("When").fill("never ever");
     await dialog.getByRole("button", { name: "Set it" }).click();
@@ -183,6 +183,7 @@ export async function wholeStory(journeys, start) {
     await dialog.getByLabel("Name").fill("reader");
     await dialog.getByLabel("Prefix").fill("rest");
     await dialog.getByRole("button", { name: "Make the token" }).click();
+    await page.getByRole("dialog", { name: "Copy the token now" }).waitFor();
     const token = await page.getByLabel("New token", { exact: true }).innerText();
     server.token = await page.getByLabel("Administrator token", { exact: true }).innerText();
     await page.getByRole("button", { name: "I have copied it" }).click();

@@ -260,9 +260,14 @@ function NewEntry({ keyspace, prefix, health }) {
     }
     return undefined;
   };
+  const keyDown = (/** @type {any} */ event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "s") return;
+    event.preventDefault();
+    if (!busy && !wrong && !valueWrong) event.currentTarget.requestSubmit();
+  };
   return html`
     <${PageHead} title="New entry" text="It is written only if the key holds nothing yet." />
-    <form class="split" onSubmit=${save}>
+    <form class="split" onSubmit=${save} onKeyDown=${keyDown}>
       <div class="card">
         <div class="card-body stack">
           <${Field} label="Keyspace" hint="A name that is not there yet comes into being.">${(/** @type {string} */ id) => html`<input id=${id} class="input" value=${space} onInput=${(/** @type {any} */ event) => setSpace(valueOf(event))} />`}<//>

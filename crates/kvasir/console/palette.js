@@ -1,6 +1,6 @@
 // The command palette, and what the keys do.
 // @ts-check
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get } from "./api.js";
 import { Icon } from "./icons.js";
 import { keyJson, parseKey } from "./keys.js";
@@ -14,7 +14,8 @@ export function Palette({ close, theme, logOut, help }) {
   const [at, setAt] = useState(0);
   const [spaces, setSpaces] = useState(/** @type {string[]} */ ([]));
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
-  useEffect(() => {
+  // Before anything is drawn: who types on at once must not type into the page behind.
+  useLayoutEffect(() => {
     const before = /** @type {HTMLElement | null} */ (document.activeElement);
     input.current?.focus();
     get("/keyspaces").then((found) => setSpaces(found.keyspaces.map((/** @type {any} */ one) => one.name)), () => {});

@@ -84,6 +84,7 @@ function NewToken({ session, close }) {
   const [sources, setSources] = useState("");
   const [withAdmin, setWithAdmin] = useState(true);
   const [made, setMade] = useState(/** @type {any} */ (null));
+  const [admin, setAdmin] = useState(/** @type {any} */ (null));
   const [error, setError] = useState(/** @type {any} */ (null));
   const [busy, setBusy] = useState(false);
   const spaces = useLoaded((signal) => get("/keyspaces", {}, { signal }), []);
@@ -99,11 +100,13 @@ function NewToken({ session, close }) {
     setBusy(true);
     setError(null);
     try {
-      let admin = null;
-      if (isFirst && withAdmin) {
-        // Before the server closes: a token for whoever sits here, and a session by it.
-        admin = await post("/tokens", { name: "administrator", grants: [{ verbs: VERBS }] });
-        const entered = await post("/session", { token: admin.token });
+      let mine = admin;
+      if (isFirst && withAdmin && !mine) {
+        // Before the server closes: a token for whoever sits here, and a session by it. It is shown
+        // whatever becomes of the other one.
+        mine = await post("/tokens", { name: "administrator", grants: [{ verbs: VERBS }] });
+        setAdmin(mine);
+        const entered = await post("/session", { token: mine.token });
         useForgeryToken(entered.forgeryToken);
       }
       const grant = { verbs: VERBS.filter((verb) => verbs.includes(verb)), dialects, keyspace: keyspace || null, prefix: "key" in parsed ? plainParts(parsed.key) : [] };
@@ -112,22 +115,23 @@ function NewToken({ session, close }) {
         const entered = await post("/session", { token: token.token });
         useForgeryToken(entered.forgeryToken);
       }
-      setMade({ token, admin });
+      setMade({ token, admin: mine });
     } catch (failure) {
       setError(failure);
     } finally {
       setBusy(false);
     }
   };
+  const leave = () => (admin ? setMade({ token: null, admin }) : close(false));
   if (made) {
     return html`<${Dialog} title="Copy the token now" close=${() => close(true)} foot=${html`<button class="button primary" onClick=${() => close(true)}>I have copied it</button>`}>
       <p>It is not shown again: the server keeps only its hash.</p>
-      <div class="stack tight"><span class="label break">${made.token.name}</span><${Secret} text=${made.token.token} label="New token" /></div>
+      ${made.token && html`<div class="stack tight"><span class="label break">${made.token.name}</span><${Secret} text=${made.token.token} label="New token" /></div>`}
       ${made.admin && html`<div class="stack tight"><span class="label">Administrator, for you</span><${Secret} text=${made.admin.token} label="Administrator token" /><span class="hint">This browser is logged in with it already.</span></div>`}
     <//>`;
   }
-  const foot = html`<button class="button" onClick=${() => close(false)}>Cancel</button><button class="button primary" form="new-token" disabled=${busy || Boolean(wrong) || !verbs.length || !name.trim()}>Make the token</button>`;
-  return html`<${Dialog} title="New token" close=${() => close(false)} foot=${foot}>
+  const foot = html`<button class="button" onClick=${leave}>Cancel</button><button class="button primary" form="new-token" disabled=${busy || Boolean(wrong) || !verbs.length || !name.trim()}>Make the token</button>`;
+  return html`<${Dialog} title="New token" close=${leave} foot=${foot}>
     <form id="new-token" class="stack" onSubmit=${make}>
       <${Field} label="Name" hint="What people call it: the program that will hold it.">${(/** @type {string} */ id) => html`<input id=${id} class="input" maxlength="100" required value=${name} onInput=${(/** @type {any} */ event) => setName(valueOf(event))} />`}<//>
       <fieldset class="checks"><legend class="label">May</legend>${VERBS.map((verb) => html`<label class="check"><input type="checkbox" checked=${verbs.includes(verb)} onChange=${() => setVerbs(toggled(verbs, verb))} />${verb}</label>`)}</fieldset>

@@ -463,7 +463,7 @@ async fn a_list_begins_at_any_key_and_goes_either_way() {
     // Filters go the same way.
     let filtered = numbers(format!("&contains=1&reverse=true&from={}", at("20"))).await;
     assert_eq!(filtered, [19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 1]);
-    for bad in ["from=x", "from=%5B1%5D", "reverse=maybe"] {
+    for bad in ["from=x", "from=%7B%7D", "reverse=maybe"] {
         let answer = get(&app, &format!("/browse?keyspace=default&{bad}")).await;
         assert_eq!(answer.status, 400, "{bad}");
     }
