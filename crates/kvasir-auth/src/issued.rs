@@ -197,7 +197,9 @@ mod tests {
     fn sources_are_read_back_and_damaged_ones_are_never_taken_for_anywhere() {
         let hash = "0".repeat(64);
         let with = |sources: &str| {
-            format!(r#"{{"name":"n","hash":"{hash}","grants":[],"created_at":1,"sources":{sources}}}"#)
+            format!(
+                r#"{{"name":"n","hash":"{hash}","grants":[],"created_at":1,"sources":{sources}}}"#
+            )
         };
         let issued = Issued::read(&entry(&with(r#"["10.0.0.0/8","::1/128"]"#))).unwrap();
         let again = Entry {

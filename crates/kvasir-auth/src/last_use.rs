@@ -120,7 +120,14 @@ impl Uses {
         let range = KeyRange::new(key_of(*first), key_of(*last).successor());
         let mut stored = HashMap::new();
         let read = SnapshotRead::range(RangeRead::new(range, crate::access::TOKENS_MAX));
-        for entry in system.read(read).await?.ranges.pop().unwrap_or_default().entries {
+        for entry in system
+            .read(read)
+            .await?
+            .ranges
+            .pop()
+            .unwrap_or_default()
+            .entries
+        {
             if let Some(id) = id_of(&entry.key) {
                 stored.insert(id, read_use(&entry)?);
             }
@@ -209,7 +216,12 @@ mod tests {
     fn a_use_is_noted_once_a_second_and_also_after_the_clock_stepped_back() {
         let of = Use::default();
         let at = |of: &Use| of.noted().latest.unwrap().at.0;
-        for (now, noted) in [(5_000, 5_000), (5_999, 5_000), (6_000, 6_000), (1_000, 1_000)] {
+        for (now, noted) in [
+            (5_000, 5_000),
+            (5_999, 5_000),
+            (6_000, 6_000),
+            (1_000, 1_000),
+        ] {
             of.note(UnixMillis(now), HERE);
             assert_eq!(at(&of), noted, "at {now}");
         }

@@ -146,23 +146,51 @@ mod tests {
     fn check(network: &str, address: &str, is_inside: bool) {
         let parsed: Network = network.parse().unwrap();
         let address: IpAddr = address.parse().unwrap();
-        assert_eq!(parsed.contains(address), is_inside, "{address} in {network}");
+        assert_eq!(
+            parsed.contains(address),
+            is_inside,
+            "{address} in {network}"
+        );
     }
 
     #[test]
     fn a_network_holds_its_first_and_last_address_and_not_their_neighbours() {
         for (network, inside, outside) in [
-            ("10.0.0.0/8", ["10.0.0.0", "10.255.255.255"], ["9.255.255.255", "11.0.0.0"]),
-            ("192.0.2.128/25", ["192.0.2.128", "192.0.2.255"], ["192.0.2.127", "192.0.3.0"]),
-            ("192.0.2.7", ["192.0.2.7", "192.0.2.7"], ["192.0.2.6", "192.0.2.8"]),
-            ("192.0.2.7/32", ["192.0.2.7", "::ffff:192.0.2.7"], ["192.0.2.8", "::c000:207"]),
+            (
+                "10.0.0.0/8",
+                ["10.0.0.0", "10.255.255.255"],
+                ["9.255.255.255", "11.0.0.0"],
+            ),
+            (
+                "192.0.2.128/25",
+                ["192.0.2.128", "192.0.2.255"],
+                ["192.0.2.127", "192.0.3.0"],
+            ),
+            (
+                "192.0.2.7",
+                ["192.0.2.7", "192.0.2.7"],
+                ["192.0.2.6", "192.0.2.8"],
+            ),
+            (
+                "192.0.2.7/32",
+                ["192.0.2.7", "::ffff:192.0.2.7"],
+                ["192.0.2.8", "::c000:207"],
+            ),
             (
                 "2001:db8::/32",
                 ["2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"],
                 ["2001:db7:ffff::", "2001:db9::"],
             ),
-            ("2001:db8::1/128", ["2001:db8::1", "2001:db8::1"], ["2001:db8::", "2001:db8::2"]),
-            ("2001:db8::1", ["2001:db8::1", "2001:db8::1"], ["2001:db8::", "::1"]),
+            (
+                "2001:db8::1/128",
+                ["2001:db8::1", "2001:db8::1"],
+                ["2001:db8::", "2001:db8::2"],
+            ),
+            (
+                "2001:db8::1",
+                ["2001:db8::1", "2001:db8::1"],
+                ["2001:db8::", "::1"],
+            ),
         ] {
             for address in inside {
                 check(network, address, true);
@@ -179,7 +207,11 @@ mod tests {
             check("0.0.0.0/0", address, true);
             check("::/0", address, false);
         }
-        for address in ["::", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+        for address in [
+            "::",
+            "2001:db8::1",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
             check("::/0", address, true);
             check("0.0.0.0/0", address, false);
         }
@@ -199,12 +231,36 @@ mod tests {
     #[test]
     fn other_text_is_refused_with_what_is_allowed() {
         for bad in [
-            "", " ", "/", "/8", "10.0.0.0/", "10.0.0.0/8 ", " 10.0.0.0/8", "10.0.0.0/+8",
-            "10.0.0.0/08", "10.0.0.0/-1", "10.0.0/8", "10.0.0.0.0/8", "010.0.0.0/8", "10.0.0.0\\8",
-            "localhost", "example.com/8", "fe80::1%eth0", "[::1]/128", "10.0.0.0/255.0.0.0", "*",
-            "10.*", "10.0.0.0-10.0.0.9", "::ffff:10.0.0.0/8/8", "10.0.0.0/8\0",
+            "",
+            " ",
+            "/",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/8 ",
+            " 10.0.0.0/8",
+            "10.0.0.0/+8",
+            "10.0.0.0/08",
+            "10.0.0.0/-1",
+            "10.0.0/8",
+            "10.0.0.0.0/8",
+            "010.0.0.0/8",
+            "10.0.0.0\\8",
+            "localhost",
+            "example.com/8",
+            "fe80::1%eth0",
+            "[::1]/128",
+            "10.0.0.0/255.0.0.0",
+            "*",
+            "10.*",
+            "10.0.0.0-10.0.0.9",
+            "::ffff:10.0.0.0/8/8",
+            "10.0.0.0/8\0",
         ] {
-            assert_eq!(bad.parse::<Network>(), Err(ParseNetworkError::Form), "{bad:?}");
+            assert_eq!(
+                bad.parse::<Network>(),
+                Err(ParseNetworkError::Form),
+                "{bad:?}"
+            );
         }
         for (bad, told) in [
             ("10.0.0.0/33", "0 to 32"),

@@ -48,8 +48,14 @@ pub const ACTIONS: &[(&str, &str, &str)] = &[
     ("POST", "/users/{user}/reset", "user.reset"),
     ("DELETE", "/users/{user}", "user.remove"),
     ("POST", "/edgekv/clients", "edgekv.client.create"),
-    ("DELETE", "/edgekv/clients/{client_token}", "edgekv.client.revoke"),
+    (
+        "DELETE",
+        "/edgekv/clients/{client_token}",
+        "edgekv.client.revoke",
+    ),
     ("PUT", "/classworks/info", "classworks.info"),
+    ("POST", "/trash/{id}/restore", "trash.restore"),
+    ("DELETE", "/trash/{id}", "trash.empty"),
     ("POST", "/backups", "backup.create"),
     ("POST", "/backups/{name}/verify", "backup.verify"),
     ("POST", "/backups/drill", "backup.drill"),
@@ -72,7 +78,7 @@ pub(super) struct Told {
     before: Option<String>,
     after: Option<String>,
     by: Option<String>,
-    items: Option<usize>,
+    items: Option<u64>,
     is_nothing: bool,
 }
 
@@ -86,7 +92,7 @@ impl Told {
     }
 
     /// It was done to so many things of this; requests of this kind come in runs.
-    pub(super) fn run(on: impl Into<String>, items: usize) -> Told {
+    pub(super) fn run(on: impl Into<String>, items: u64) -> Told {
         Told {
             items: Some(items),
             ..Told::on(on)
@@ -216,7 +222,7 @@ impl Auditor {
         };
         match told.items {
             None => self.audit.record(deed).await,
-            Some(items) => self.audit.record_run(deed, items as u64).await,
+            Some(items) => self.audit.record_run(deed, items).await,
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::databases::{Database, Databases};
 use crate::error::ApiError;
 use crate::time::rfc3339;
 
-use super::tokens::Paging;
 use super::audit::Told;
+use super::tokens::Paging;
 use super::{Administrator, Body, ok};
 
 /// One database.

@@ -233,7 +233,7 @@ pub(super) async fn write(
     });
     let told = match dry_run || written == 0 {
         true => Told::nothing(),
-        false => Told::run(name, written),
+        false => Told::run(name, written as u64),
     };
     Ok(told.with(response))
 }
@@ -357,7 +357,7 @@ pub(super) async fn remove(
                 removed,
                 more: true,
             });
-            return Ok(Told::run(name, removed).with(response));
+            return Ok(Told::run(name, removed as u64).with(response));
         }
     }
     let queue = Queue::new(ctx.store(), keyspace.name().clone());
@@ -366,5 +366,5 @@ pub(super) async fn remove(
         removed,
         more: false,
     });
-    Ok(Told::run(name, removed).with(response))
+    Ok(Told::run(name, removed as u64).with(response))
 }

@@ -181,5 +181,5 @@ pub(super) async fn take_in(
         enqueued,
         kept: given - enqueued,
     });
-    Ok(Told::run(name, enqueued).with(response))
+    Ok(Told::run(name, enqueued as u64).with(response))
 }

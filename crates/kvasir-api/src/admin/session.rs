@@ -332,7 +332,11 @@ impl Sessions {
             return Ok(None);
         };
         let access = &self.ctx.access;
-        if access.admit(&session.principal, info.client).await?.is_none() {
+        if access
+            .admit(&session.principal, info.client)
+            .await?
+            .is_none()
+        {
             // A cookie that is shown from elsewhere than its token may be used is no reason to log out
             // whoever holds it rightly.
             if !access.is_still_valid(&session.principal).await? {
@@ -437,20 +441,30 @@ pub(super) async fn begin(
         (Some(token), None) => {
             let token = token.trim();
             let shown = Some(token);
-            match ctx.access.authenticate(shown, approach, info.client).await? {
+            match ctx
+                .access
+                .authenticate(shown, approach, info.client)
+                .await?
+            {
                 Ok(principal) => principal,
                 Err(denied) => return Err(denied.into()),
             }
         }
         (None, Some(code)) => {
             let used = || {
-                ApiError::unauthorized("the link was used already or is older than a minute; make a new one with `kvasir ui`")
+                ApiError::unauthorized(
+                    "the link was used already or is older than a minute; make a new one with `kvasir ui`",
+                )
             };
             let principal = sessions.take_link(&code).ok_or_else(used)?;
             let admitted = ctx.access.admit(&principal, info.client).await?;
             admitted.map(|_| principal).ok_or_else(used)?
         }
-        _ => return Err(ApiError::bad_request("give `token` or `link`, one of the two")),
+        _ => {
+            return Err(ApiError::bad_request(
+                "give `token` or `link`, one of the two",
+            ));
+        }
     };
     let caller = Caller::known(principal.clone(), ctx.dialect);
     if !caller.may(&ctx, &ctx.system, Verb::Admin, &Key::default()) {

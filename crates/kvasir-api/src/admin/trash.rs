@@ -24,6 +24,7 @@ use crate::time::rfc3339;
 use crate::trash::{BYTES_MAX, Conflict, ENTRIES_MAX, Kept, Refusal, Removal, Trash};
 use crate::v8json;
 
+use super::audit::Told;
 use super::tokens::Paging;
 use super::{Administrator, Body, ok};
 
@@ -256,11 +257,11 @@ pub(super) async fn restore(
             OnConflict::Fail if occupied > 0 => 0,
             OnConflict::Fail => all,
         };
-        return Ok(ok(RestoreInfo {
+        return Ok(Told::nothing().with(ok(RestoreInfo {
             restored,
             kept: occupied,
             cursor: None,
-        }));
+        })));
     }
     let cursor = asked.cursor.map(|text| text.parse()).transpose();
     let cursor = cursor.map_err(|_| ApiError::bad_request("`cursor` is none of this route"))?;
@@ -271,11 +272,12 @@ pub(super) async fn restore(
     };
     let done = trash.restore(&removal, conflict, cursor, ENTRIES_AT_ONCE);
     let done = done.await.map_err(refused)?;
-    Ok(ok(RestoreInfo {
+    let told = Told::run(id, done.restored);
+    Ok(told.with(ok(RestoreInfo {
         restored: done.restored,
         kept: done.kept,
         cursor: done.cursor.map(|cursor| cursor.to_string()),
-    }))
+    })))
 }
 
 /// `DELETE /_/api/v1/trash/{id}`: removes up to about 5,000 entries for good, and with the last of them
@@ -299,7 +301,8 @@ pub(super) async fn empty(
         .empty(&removal.id, ENTRIES_AT_ONCE)
         .await
         .map_err(refused)?;
-    Ok(ok(TrashEmptied { removed, more }))
+    let told = Told::run(id, removed);
+    Ok(told.with(ok(TrashEmptied { removed, more })))
 }
 
 fn refused(refusal: Refusal) -> ApiError {

@@ -7,7 +7,7 @@ use kvasir_kv::{Keyspace, Result};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::line::{self, Head, HashedLine, NO_HASH};
+use super::line::{self, HashedLine, Head, NO_HASH};
 
 /// What became of reading the whole chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -133,7 +133,10 @@ pub(super) async fn verify(system: &Keyspace, known: Option<&Known>) -> Result<V
     if next < head.next {
         faults.tell(next, "the last lines are missing");
     } else if next > head.next || previous != head.hash {
-        faults.tell(next - 1, "the end of the chain is another one than was written");
+        faults.tell(
+            next - 1,
+            "the end of the chain is another one than was written",
+        );
     }
     if let Some(known) = known.filter(|known| known.number >= head.next) {
         faults.tell(known.number, "the noted line is missing");

@@ -156,11 +156,7 @@ impl DataTokens {
     /// # Errors
     ///
     /// As [`kvasir_kv::Store::get`].
-    pub(super) async fn open(
-        &self,
-        token: &str,
-        client: IpAddr,
-    ) -> Result<Option<Arc<Session>>> {
+    pub(super) async fn open(&self, token: &str, client: IpAddr) -> Result<Option<Arc<Session>>> {
         let now = self.ctx.clock.now();
         let remembered = self.remembered.get(token);
         if let Some(session) = &remembered

@@ -61,36 +61,109 @@ async fn every_change_is_a_line_that_says_who_what_when_from_where_and_which_ver
     let world = World::new();
     let (app, _) = app(&world);
     let admin = administrator(&world).await;
-    let whoami = send(&app, "GET", "/whoami", &admin, &Json::Null).await.json();
+    let whoami = send(&app, "GET", "/whoami", &admin, &Json::Null)
+        .await
+        .json();
 
     let grants = json!([{"verbs": ["read"]}]);
-    let made = send(&app, "POST", "/tokens", &admin, &json!({"name": "ci", "grants": grants})).await;
+    let made = send(
+        &app,
+        "POST",
+        "/tokens",
+        &admin,
+        &json!({"name": "ci", "grants": grants}),
+    )
+    .await;
     let secret = made.json()["token"].as_str().unwrap().to_owned();
     let id = made.json()["id"].as_str().unwrap().to_owned();
     let key = json!([{"type": "string", "value": "users"}, {"type": "bigint", "value": "5"}]);
     let value = json!({"encoding": "json", "text": "\"a secret value\""});
-    let change = |versionstamp: Json| {
-        json!({"keyspace": "default", "key": key, "versionstamp": versionstamp, "expiresAt": null, "value": value})
-    };
-    let first = send(&app, "PUT", "/entry", &admin, &change(Json::Null)).await.json();
-    let second = send(&app, "PUT", "/entry", &admin, &change(first["versionstamp"].clone())).await.json();
-    let stale = send(&app, "PUT", "/entry", &admin, &change(first["versionstamp"].clone())).await;
+    let change = |versionstamp: Json| json!({"keyspace": "default", "key": key, "versionstamp": versionstamp, "expiresAt": null, "value": value});
+    let first = send(&app, "PUT", "/entry", &admin, &change(Json::Null))
+        .await
+        .json();
+    let second = send(
+        &app,
+        "PUT",
+        "/entry",
+        &admin,
+        &change(first["versionstamp"].clone()),
+    )
+    .await
+    .json();
+    let stale = send(
+        &app,
+        "PUT",
+        "/entry",
+        &admin,
+        &change(first["versionstamp"].clone()),
+    )
+    .await;
     assert_eq!(stale.status, 409);
-    let percent = |text: String| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let percent = |text: String| {
+        text.bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect::<String>()
+    };
     let stamp = second["versionstamp"].as_str().unwrap();
-    let gone = format!("/entry?keyspace=default&key={}&versionstamp={stamp}", percent(key.to_string()));
-    assert_eq!(send(&app, "DELETE", &gone, &admin, &Json::Null).await.status, 204);
+    let gone = format!(
+        "/entry?keyspace=default&key={}&versionstamp={stamp}",
+        percent(key.to_string())
+    );
+    assert_eq!(
+        send(&app, "DELETE", &gone, &admin, &Json::Null)
+            .await
+            .status,
+        204
+    );
     let password = "a long enough password";
     let user = json!({"email": "ada@example.com", "password": password});
-    assert_eq!(send(&app, "POST", "/users", &admin, &user).await.status, 201);
-    let reset = send(&app, "POST", "/users/ada@example.com/reset", &admin, &Json::Null).await;
+    assert_eq!(
+        send(&app, "POST", "/users", &admin, &user).await.status,
+        201
+    );
+    let reset = send(
+        &app,
+        "POST",
+        "/users/ada@example.com/reset",
+        &admin,
+        &Json::Null,
+    )
+    .await;
     let reset = reset.json()["token"].as_str().unwrap().to_owned();
-    assert_eq!(send(&app, "DELETE", &format!("/tokens/{id}"), &admin, &Json::Null).await.status, 200);
+    assert_eq!(
+        send(
+            &app,
+            "DELETE",
+            &format!("/tokens/{id}"),
+            &admin,
+            &Json::Null
+        )
+        .await
+        .status,
+        200
+    );
     // None of these changes anything.
-    let question = json!({"token": id, "dialect": "rest", "keyspace": "default", "key": [], "verb": "read"});
-    assert_eq!(send(&app, "POST", "/tokens/explain", &admin, &question).await.status, 200);
-    assert_eq!(send(&app, "POST", "/databases", &secret, &json!({"name": "x"})).await.status, 401);
-    assert_eq!(send(&app, "POST", "/databases", &admin, &json!({"name": "_"})).await.status, 400);
+    let question =
+        json!({"token": id, "dialect": "rest", "keyspace": "default", "key": [], "verb": "read"});
+    assert_eq!(
+        send(&app, "POST", "/tokens/explain", &admin, &question)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        send(&app, "POST", "/databases", &secret, &json!({"name": "x"}))
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        send(&app, "POST", "/databases", &admin, &json!({"name": "_"}))
+            .await
+            .status,
+        400
+    );
     let dry = json!({"entries": [{"key": [{"type": "string", "value": "a"}], "value": {"type": "number", "value": 1}}], "dryRun": true});
     let dry = send(&app, "POST", "/databases/default/entries", &admin, &dry).await;
     assert_eq!(dry.status, 200, "{}", dry.text());
@@ -110,13 +183,19 @@ async fn every_change_is_a_line_that_says_who_what_when_from_where_and_which_ver
     let expected = [
         ("token.create", format!("{id} (ci)"), none(), none()),
         ("entry.write", place.to_owned(), none(), version(&first)),
-        ("entry.write", place.to_owned(), version(&first), version(&second)),
+        (
+            "entry.write",
+            place.to_owned(),
+            version(&first),
+            version(&second),
+        ),
         ("entry.remove", place.to_owned(), version(&second), none()),
         ("user.create", "ada@example.com".to_owned(), none(), none()),
         ("user.reset", "ada@example.com".to_owned(), none(), none()),
         ("token.revoke", format!("{id} (ci)"), none(), none()),
     ];
-    let expected = expected.map(|(action, on, before, after)| (action.to_owned(), on, before, after));
+    let expected =
+        expected.map(|(action, on, before, after)| (action.to_owned(), on, before, after));
     assert_eq!(told, expected);
     for (number, line) in (1..).zip(all.iter().rev()) {
         assert_eq!(line["number"], number);
@@ -127,11 +206,20 @@ async fn every_change_is_a_line_that_says_who_what_when_from_where_and_which_ver
         assert_eq!(line["request"].as_str().unwrap().len(), 16);
     }
     let text = Json::Array(all).to_string();
-    for hidden in [secret.as_str(), admin.as_str(), password, reset.as_str(), "a secret value"] {
+    for hidden in [
+        secret.as_str(),
+        admin.as_str(),
+        password,
+        reset.as_str(),
+        "a secret value",
+    ] {
         assert!(!text.contains(hidden), "{hidden} is told");
     }
     let verdict = verdict(&app, &admin).await;
-    assert_eq!((&verdict["intact"], &verdict["lines"]), (&json!(true), &json!(7)));
+    assert_eq!(
+        (&verdict["intact"], &verdict["lines"]),
+        (&json!(true), &json!(7))
+    );
 }
 
 #[tokio::test]
@@ -163,16 +251,33 @@ async fn logging_in_and_out_is_told_with_whose_token_it_was() {
     let admin = administrator(&world).await;
     let body = json!({ "token": admin }).to_string();
     let entered = app.send("POST", "/_/api/v1/session", &[JSON], body).await;
-    let cookie = entered.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let cookie = entered
+        .header("set-cookie")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
     let forgery = entered.json()["forgeryToken"].as_str().unwrap().to_owned();
-    let wrong = app.send("POST", "/_/api/v1/session", &[JSON], r#"{"token":"x"}"#).await;
+    let wrong = app
+        .send("POST", "/_/api/v1/session", &[JSON], r#"{"token":"x"}"#)
+        .await;
     assert_eq!(wrong.status, 401);
     let headers = [("cookie", &*cookie), ("x-kvasir-session", &*forgery)];
-    assert_eq!(app.send("DELETE", "/_/api/v1/session", &headers, "").await.status, 204);
+    assert_eq!(
+        app.send("DELETE", "/_/api/v1/session", &headers, "")
+            .await
+            .status,
+        204
+    );
     // There is none any more.
     app.send("DELETE", "/_/api/v1/session", &[], "").await;
     let all = lines(&app, &admin).await;
-    let actions: Vec<_> = all.iter().rev().map(|line| line["action"].as_str().unwrap()).collect();
+    let actions: Vec<_> = all
+        .iter()
+        .rev()
+        .map(|line| line["action"].as_str().unwrap())
+        .collect();
     assert_eq!(actions, ["session.begin", "session.end"]);
     assert_eq!(all[0]["by"], all[1]["by"]);
     assert_eq!(all[0]["byName"], "first administrator");
@@ -206,11 +311,23 @@ fn line(number: u64) -> Key {
 
 async fn change(world: &World, mutation: Mutation) {
     let write = AtomicWrite::new().push(mutation);
-    world.system.commit(write).await.unwrap().committed().unwrap();
+    world
+        .system
+        .commit(write)
+        .await
+        .unwrap()
+        .committed()
+        .unwrap();
 }
 
 async fn stored(world: &World, number: u64) -> Value {
-    world.system.get(&line(number)).await.unwrap().unwrap().value
+    world
+        .system
+        .get(&line(number))
+        .await
+        .unwrap()
+        .unwrap()
+        .value
 }
 
 #[tokio::test]
@@ -228,7 +345,11 @@ async fn a_line_that_was_removed_is_found_wherever_it_stood() {
         assert_eq!(verdict["fault"], json!({"number": removed, "what": told}));
     }
     let (world, app, admin) = ten().await;
-    change(&world, Mutation::delete(Key::from_strings(["audit", "head"]))).await;
+    change(
+        &world,
+        Mutation::delete(Key::from_strings(["audit", "head"])),
+    )
+    .await;
     assert_eq!(verdict(&app, &admin).await["intact"], false);
     let (world, app, admin) = ten().await;
     for number in 1..=10 {
@@ -248,7 +369,10 @@ async fn a_line_that_was_changed_is_found_also_if_its_own_hash_was_made_to_fit()
             bytes[at] ^= 1;
             change(&world, Mutation::set(line(number), Value::bytes(bytes))).await;
             let verdict = verdict(&app, &admin).await;
-            assert_eq!(verdict["fault"], json!({"number": number, "what": "the line was changed"}));
+            assert_eq!(
+                verdict["fault"],
+                json!({"number": number, "what": "the line was changed"})
+            );
         }
         // The list shows the others.
         let all = lines(&app, &admin).await;
@@ -263,7 +387,10 @@ async fn a_line_that_was_changed_is_found_also_if_its_own_hash_was_made_to_fit()
         let forged = Value::bytes(format!("{hash}\n{forged}").into_bytes());
         change(&world, Mutation::set(line(number), forged)).await;
         let verdict = verdict(&app, &admin).await;
-        assert_eq!(verdict["intact"], false, "line {number} with a hash that fits");
+        assert_eq!(
+            verdict["intact"], false,
+            "line {number} with a hash that fits"
+        );
     }
     // Two lines in each other's place.
     let (world, app, admin) = ten().await;
@@ -293,18 +420,33 @@ async fn a_chain_that_was_written_anew_is_found_with_a_line_that_was_noted() {
     for number in 1..=10 {
         change(&world, Mutation::delete(line(number))).await;
     }
-    change(&world, Mutation::delete(Key::from_strings(["audit", "head"]))).await;
-    assert_eq!(verdict(&app, &admin).await["intact"], true, "an empty chain is whole");
+    change(
+        &world,
+        Mutation::delete(Key::from_strings(["audit", "head"])),
+    )
+    .await;
+    assert_eq!(
+        verdict(&app, &admin).await["intact"],
+        true,
+        "an empty chain is whole"
+    );
     assert_eq!(ask().await["fault"]["what"], "the noted line is missing");
     let anew = audit(&world, Settings::default());
     for number in 0..10 {
         anew.record(deed(&format!("other thing {number}"))).await;
     }
     assert_eq!(verdict(&app, &admin).await["intact"], true);
-    assert_eq!(ask().await["fault"]["what"], "the line is another one than was noted");
+    assert_eq!(
+        ask().await["fault"]["what"],
+        "the line is another one than was noted"
+    );
     for bad in ["1", "1:", "x:00", "1:ABC", ":", "-1:00"] {
         let path = format!("/audit/verify?known={bad}");
-        assert_eq!(send(&app, "GET", &path, &admin, &Json::Null).await.status, 400, "{bad}");
+        assert_eq!(
+            send(&app, "GET", &path, &admin, &Json::Null).await.status,
+            400,
+            "{bad}"
+        );
     }
 }
 
@@ -343,7 +485,9 @@ async fn the_list_is_a_ring_by_count_and_by_age_and_stays_whole() {
     })
     .await;
     world.shutdown.cancel();
-    kvasir_testkit::within(kvasir_testkit::DEADLINE, "it ends", keeping).await.unwrap();
+    kvasir_testkit::within(kvasir_testkit::DEADLINE, "it ends", keeping)
+        .await
+        .unwrap();
     assert_eq!(verdict(&app, &admin).await["intact"], true);
 
     // Many too many, as after the limit was lowered, go with the next lines.
@@ -355,7 +499,10 @@ async fn the_list_is_a_ring_by_count_and_by_age_and_stays_whole() {
         small.record(deed("y")).await;
     }
     let whole = verdict(&app, &admin).await;
-    assert_eq!((&whole["intact"], &whole["lines"]), (&json!(true), &json!(5)));
+    assert_eq!(
+        (&whole["intact"], &whole["lines"]),
+        (&json!(true), &json!(5))
+    );
 }
 
 #[tokio::test]
@@ -376,7 +523,9 @@ async fn an_import_is_told_at_once_and_then_every_ten_seconds_with_nothing_left_
     }
     let on = async || {
         let all = lines(&app, &admin).await;
-        let texts = all.iter().map(|line| line["on"].as_str().unwrap().to_owned());
+        let texts = all
+            .iter()
+            .map(|line| line["on"].as_str().unwrap().to_owned());
         texts.collect::<Vec<_>>()
     };
     assert_eq!(on().await, ["default: 10 items in 1 request"]);
@@ -406,7 +555,10 @@ async fn nodes_over_one_store_write_one_chain() {
         node.flush().await;
     }
     let whole = verdict(&app, &admin).await;
-    assert_eq!((&whole["intact"], &whole["lines"]), (&json!(true), &json!(100)));
+    assert_eq!(
+        (&whole["intact"], &whole["lines"]),
+        (&json!(true), &json!(100))
+    );
 }
 
 #[tokio::test]
@@ -429,9 +581,19 @@ async fn lines_come_in_pages_and_wrong_questions_are_refused() {
         assert_eq!(answer.status, 400, "{bad}");
     }
     let grants = json!([{"verbs": ["read", "write", "delete"]}]);
-    let data = send(&app, "POST", "/tokens", &admin, &json!({"name": "data", "grants": grants})).await;
+    let data = send(
+        &app,
+        "POST",
+        "/tokens",
+        &admin,
+        &json!({"name": "data", "grants": grants}),
+    )
+    .await;
     let data = data.json()["token"].as_str().unwrap().to_owned();
     for path in ["/audit", "/audit/verify"] {
-        assert_eq!(send(&app, "GET", path, &data, &Json::Null).await.status, 403);
+        assert_eq!(
+            send(&app, "GET", path, &data, &Json::Null).await.status,
+            403
+        );
     }
 }

@@ -439,7 +439,13 @@ async fn a_list_begins_at_any_key_and_goes_either_way() {
             assert_eq!(answer.status, 200, "{}", answer.text());
             let page = answer.json();
             for row in page["entries"].as_array().unwrap() {
-                seen.push(row["key"][1]["value"].as_str().unwrap().parse::<u32>().unwrap());
+                seen.push(
+                    row["key"][1]["value"]
+                        .as_str()
+                        .unwrap()
+                        .parse::<u32>()
+                        .unwrap(),
+                );
             }
             let Some(next) = page["cursor"].as_str() else {
                 return seen;
@@ -454,12 +460,21 @@ async fn a_list_begins_at_any_key_and_goes_either_way() {
     for (from, first_up, last_down) in [("10", 10, 10), ("10a", 11, 10), ("24", 24, 24)] {
         let from = at(from);
         assert_eq!(numbers(format!("&from={from}")).await, up(first_up));
-        assert_eq!(numbers(format!("&from={from}&reverse=true")).await, down(last_down));
+        assert_eq!(
+            numbers(format!("&from={from}&reverse=true")).await,
+            down(last_down)
+        );
     }
     // A beginning outside of the prefix does not leave it.
     assert_eq!(numbers(format!("&from={}", percent("[]"))).await, up(0));
-    assert_eq!(numbers(format!("&from={}", at("99"))).await, Vec::<u32>::new());
-    assert_eq!(numbers(format!("&from={}&reverse=true", at("99"))).await, down(24));
+    assert_eq!(
+        numbers(format!("&from={}", at("99"))).await,
+        Vec::<u32>::new()
+    );
+    assert_eq!(
+        numbers(format!("&from={}&reverse=true", at("99"))).await,
+        down(24)
+    );
     // Filters go the same way.
     let filtered = numbers(format!("&contains=1&reverse=true&from={}", at("20"))).await;
     assert_eq!(filtered, [19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 1]);

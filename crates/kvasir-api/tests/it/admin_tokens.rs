@@ -45,7 +45,7 @@ async fn token(world: &World, grant: Grant) -> String {
     let new = NewToken {
         name: "test".into(),
         grants: vec![grant],
-            sources: Default::default(),
+        sources: Default::default(),
         expires_at: None,
         created_by: "test".into(),
     };

@@ -85,9 +85,16 @@ async fn a_token_from_elsewhere_is_refused_exactly_like_an_unknown_one_on_every_
     let (here, _) = token(&app, &admin, &["10.0.0.0/8", "2001:db8::/32"]).await;
     let (revoked, id) = token(&app, &admin, &[]).await;
     let path = format!("/_/api/v1/tokens/{id}?forget=true");
-    assert_eq!(send(&app, "DELETE", &path, &admin, &Json::Null).await.status, 204);
+    assert_eq!(
+        send(&app, "DELETE", &path, &admin, &Json::Null)
+            .await
+            .status,
+        204
+    );
     let unknown = revoked;
-    world.put("default", Key::from_strings(["a"]), Value::json("1")).await;
+    world
+        .put("default", Key::from_strings(["a"]), Value::json("1"))
+        .await;
 
     let login = |token: &str| json!({ "token": token });
     for (method, path, body) in [
@@ -97,7 +104,11 @@ async fn a_token_from_elsewhere_is_refused_exactly_like_an_unknown_one_on_every_
         ("GET", "/_/api/v1/whoami", Json::Null),
         ("POST", "/_/api/v1/databases", json!({"name": "x"})),
         ("POST", "/", json!({"supportedVersions": [3]})),
-        ("GET", "/classworks/0f1c5bd0-7b3c-4b44-9d0e-1f5f4a1f2b3c/a", Json::Null),
+        (
+            "GET",
+            "/classworks/0f1c5bd0-7b3c-4b44-9d0e-1f5f4a1f2b3c/a",
+            Json::Null,
+        ),
     ] {
         let refused = send(&outside, method, path, &here, &body).await;
         let as_unknown = send(&outside, method, path, &unknown, &body).await;
@@ -106,7 +117,9 @@ async fn a_token_from_elsewhere_is_refused_exactly_like_an_unknown_one_on_every_
             let mut headers = answer.headers.clone();
             headers.remove("x-request-id");
             headers.remove("ratelimit");
-            let text = answer.text().replace(answer.header("x-request-id").unwrap(), "");
+            let text = answer
+                .text()
+                .replace(answer.header("x-request-id").unwrap(), "");
             (answer.status, headers, text)
         };
         assert_eq!(same(&refused), same(&as_unknown), "{method} {path}");
@@ -114,9 +127,13 @@ async fn a_token_from_elsewhere_is_refused_exactly_like_an_unknown_one_on_every_
         assert_ne!(admitted.status, 401, "{method} {path}: {}", admitted.text());
     }
     let path = "/_/api/v1/session";
-    let refused = outside.send("POST", path, &[JSON], login(&here).to_string()).await;
+    let refused = outside
+        .send("POST", path, &[JSON], login(&here).to_string())
+        .await;
     assert_eq!(refused.status, 401);
-    let entered = inside.send("POST", path, &[JSON], login(&here).to_string()).await;
+    let entered = inside
+        .send("POST", path, &[JSON], login(&here).to_string())
+        .await;
     assert_eq!(entered.status, 200);
 }
 
@@ -144,7 +161,9 @@ async fn networks_hold_at_their_edges_and_ipv4_in_ipv6_is_ipv4() {
     ] {
         let (token, _) = token(&app, &admin, sources).await;
         let client = from(&app, address);
-        let status = send(&client, "GET", "/_/api/v1/whoami", &token, &Json::Null).await.status;
+        let status = send(&client, "GET", "/_/api/v1/whoami", &token, &Json::Null)
+            .await
+            .status;
         let expected = if is_admitted { 200 } else { 401 };
         assert_eq!(status, expected, "{address} in {sources:?}");
     }
@@ -157,7 +176,10 @@ async fn text_that_is_no_network_is_refused_with_what_is_allowed() {
     let admin = administrator(&world).await;
     let many = vec!["10.0.0.0/8"; SOURCES_MAX + 1];
     for (sources, told) in [
-        (json!(["office"]), "`sources[0]`: write an address or a network such as"),
+        (
+            json!(["office"]),
+            "`sources[0]`: write an address or a network such as",
+        ),
         (json!(["10.0.0.0/8", ""]), "`sources[1]`: write an address"),
         (json!(["10.0.0.0/33"]), "0 to 32"),
         (json!(["2001:db8::/129"]), "0 to 128"),
@@ -200,7 +222,12 @@ async fn explain_says_that_a_token_is_for_another_network() {
     assert_eq!(ask(json!("::ffff:10.0.0.1")).await.json()["allowed"], true);
     let answer = ask(Json::Null).await.json();
     assert_eq!(answer["allowed"], true);
-    assert!(answer["reason"].as_str().unwrap().ends_with("if it comes from 10.0.0.0/8, 2001:db8::/32"));
+    assert!(
+        answer["reason"]
+            .as_str()
+            .unwrap()
+            .ends_with("if it comes from 10.0.0.0/8, 2001:db8::/32")
+    );
     let answer = ask(json!("somewhere")).await;
     assert_eq!(answer.status, 400, "{}", answer.text());
 }
@@ -217,19 +244,51 @@ async fn cookies_links_and_data_tokens_of_a_token_do_not_outrun_its_networks() {
     let session = "/_/api/v1/session";
     let body = json!({ "token": here }).to_string();
     let entered = inside.send("POST", session, &[JSON], body).await;
-    let cookie = entered.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    let status = async |app: &App| app.send("GET", session, &[("cookie", &*cookie)], "").await.status;
+    let cookie = entered
+        .header("set-cookie")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let status = async |app: &App| {
+        app.send("GET", session, &[("cookie", &*cookie)], "")
+            .await
+            .status
+    };
     assert_eq!(status(&inside).await, 200);
     assert_eq!(status(&outside).await, 401);
-    assert_eq!(status(&inside).await, 200, "whoever holds it rightly stays logged in");
+    assert_eq!(
+        status(&inside).await,
+        200,
+        "whoever holds it rightly stays logged in"
+    );
 
     // A link.
-    let link = send(&inside, "POST", "/_/api/v1/session/links", &here, &Json::Null).await.json();
+    let link = send(
+        &inside,
+        "POST",
+        "/_/api/v1/session/links",
+        &here,
+        &Json::Null,
+    )
+    .await
+    .json();
     let body = json!({ "link": link["link"] }).to_string();
-    assert_eq!(outside.send("POST", session, &[JSON], body).await.status, 401);
+    assert_eq!(
+        outside.send("POST", session, &[JSON], body).await.status,
+        401
+    );
 
     // A data token of Deno, also one that is remembered.
-    let exchanged = send(&inside, "POST", "/", &here, &json!({"supportedVersions": [3]})).await;
+    let exchanged = send(
+        &inside,
+        "POST",
+        "/",
+        &here,
+        &json!({"supportedVersions": [3]}),
+    )
+    .await;
     assert_eq!(exchanged.status, 200, "{}", exchanged.text());
     let exchanged = exchanged.json();
     let text = |member: &str| exchanged[member].as_str().unwrap().to_owned();
@@ -257,9 +316,23 @@ async fn cookies_links_and_data_tokens_of_a_token_do_not_outrun_its_networks() {
 
 /// What the list of tokens says about the last use of one.
 async fn last_use(app: &App, admin: &str, id: &str) -> (Json, Json) {
-    let one = send(app, "GET", &format!("/_/api/v1/tokens/{id}"), admin, &Json::Null).await.json();
-    let all = send(app, "GET", "/_/api/v1/tokens", admin, &Json::Null).await.json();
-    let listed = all["tokens"].as_array().unwrap().iter().find(|token| token["id"] == id);
+    let one = send(
+        app,
+        "GET",
+        &format!("/_/api/v1/tokens/{id}"),
+        admin,
+        &Json::Null,
+    )
+    .await
+    .json();
+    let all = send(app, "GET", "/_/api/v1/tokens", admin, &Json::Null)
+        .await
+        .json();
+    let listed = all["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|token| token["id"] == id);
     let listed = listed.unwrap();
     assert_eq!(listed["lastUsedAt"], one["lastUsedAt"]);
     assert_eq!(listed["lastUsedFrom"], one["lastUsedFrom"]);
@@ -275,12 +348,26 @@ async fn the_last_use_is_told_at_once_and_stored_once_a_minute_beside_the_reques
     assert_eq!(last_use(&app, &admin, &id).await, (Json::Null, Json::Null));
     let stored = async || {
         let key = Key::from_strings(["token_uses", &id]);
-        world.system.get(&key).await.unwrap().map(|entry| entry.versionstamp)
+        world
+            .system
+            .get(&key)
+            .await
+            .unwrap()
+            .map(|entry| entry.versionstamp)
     };
 
     let refused = from(&app, "198.51.100.9");
-    assert_eq!(send(&refused, "GET", "/kv/a", &here, &Json::Null).await.status, 401);
-    assert_eq!(last_use(&app, &admin, &id).await.0, Json::Null, "a refusal is no use");
+    assert_eq!(
+        send(&refused, "GET", "/kv/a", &here, &Json::Null)
+            .await
+            .status,
+        401
+    );
+    assert_eq!(
+        last_use(&app, &admin, &id).await.0,
+        Json::Null,
+        "a refusal is no use"
+    );
 
     for _ in 0..3 {
         send(&app, "GET", "/kv/a", &here, &Json::Null).await;
@@ -295,11 +382,25 @@ async fn the_last_use_is_told_at_once_and_stored_once_a_minute_beside_the_reques
     assert_eq!(world.access.store_uses().await.unwrap(), 0);
 
     world.clock.advance_ms(STORED_EVERY_MS - 1);
-    send(&from(&app, "203.0.113.8"), "GET", "/kv/a", &here, &Json::Null).await;
-    assert_eq!(world.access.store_uses().await.unwrap(), 0, "not within a minute");
+    send(
+        &from(&app, "203.0.113.8"),
+        "GET",
+        "/kv/a",
+        &here,
+        &Json::Null,
+    )
+    .await;
+    assert_eq!(
+        world.access.store_uses().await.unwrap(),
+        0,
+        "not within a minute"
+    );
     assert_eq!(stored().await, first);
     let used = last_use(&app, &admin, &id).await;
-    assert_eq!(used, (json!("2026-01-02T03:05:04.999Z"), json!("203.0.113.8")));
+    assert_eq!(
+        used,
+        (json!("2026-01-02T03:05:04.999Z"), json!("203.0.113.8"))
+    );
     world.clock.advance_ms(1);
     world.access.store_uses().await.unwrap();
     assert_ne!(stored().await, first);
@@ -313,7 +414,10 @@ async fn the_last_use_is_told_at_once_and_stored_once_a_minute_beside_the_reques
     );
     let there = self::app(&other);
     let seen = last_use(&there, &admin, &id).await;
-    assert_eq!(seen, (json!("2026-01-02T03:05:04.999Z"), json!("203.0.113.8")));
+    assert_eq!(
+        seen,
+        (json!("2026-01-02T03:05:04.999Z"), json!("203.0.113.8"))
+    );
 
     // An earlier use of another process does not replace a later one.
     let before = stored().await;
@@ -329,7 +433,12 @@ async fn the_last_use_is_told_at_once_and_stored_once_a_minute_beside_the_reques
 
     // With the token's record its use is forgotten.
     let forget = format!("/_/api/v1/tokens/{id}?forget=true");
-    assert_eq!(send(&app, "DELETE", &forget, &admin, &Json::Null).await.status, 204);
+    assert_eq!(
+        send(&app, "DELETE", &forget, &admin, &Json::Null)
+            .await
+            .status,
+        204
+    );
     assert_eq!(stored().await, None);
     world.clock.advance_ms(STORED_EVERY_MS);
     world.access.store_uses().await.unwrap();
@@ -346,7 +455,9 @@ async fn the_last_use_is_kept_beside_the_requests_until_the_server_ends() {
     let (here, id) = token(&app, &admin, &[]).await;
     send(&app, "GET", "/kv/a", &here, &Json::Null).await;
     world.shutdown.cancel();
-    kvasir_testkit::within(kvasir_testkit::DEADLINE, "it ends", keeping).await.unwrap();
+    kvasir_testkit::within(kvasir_testkit::DEADLINE, "it ends", keeping)
+        .await
+        .unwrap();
     let key = Key::from_strings(["token_uses", &id]);
     assert!(world.system.get(&key).await.unwrap().is_some());
 }

@@ -588,6 +588,7 @@ async fn whoever_may_delete_may_throw_away_but_only_administrators_look_into_the
         let new = NewToken {
             name: "test".into(),
             grants: vec![grant],
+            sources: Default::default(),
             expires_at: None,
             created_by: "test".into(),
         };

@@ -5,8 +5,9 @@ use reqwest::Method;
 use serde_json::Value as Json;
 
 use super::admin::Administration;
-use super::client::{Target, block_on, segment};
-use super::output::{Form, Printer};
+use super::client::{block_on, segment};
+use super::frame::Frame;
+use super::output::Printer;
 use crate::exit::{Exit, Failure};
 
 /// Show who administered what, and find lines that were removed or changed.
@@ -45,9 +46,7 @@ struct Ls {
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     limit: usize,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Read the whole list and say whether a line was removed or changed.
@@ -66,9 +65,7 @@ struct Verify {
     #[arg(long, value_name = "NUMBER:HASH")]
     known: Option<String>,
     #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    form: Form,
+    frame: Frame,
 }
 
 /// Columns of the table with the members that they show.
@@ -100,12 +97,14 @@ impl Audit {
 
 impl Ls {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
-        let lines = latest(&server, self.limit).await;
-        server.leave().await?;
-        let mut printer = Printer::new(&self.form);
+        let limit = self.limit;
+        let lines = Administration::with(&self.frame.target, async |server| {
+            latest(server, limit).await
+        })
+        .await?;
+        let mut printer = Printer::new(&self.frame.form);
         printer.begin(&COLUMNS.map(|(name, _)| name))?;
-        for line in lines? {
+        for line in lines {
             printer.row(&line, &COLUMNS.map(|(_, member)| cell(&line[member])))?;
         }
         printer.end()
@@ -135,16 +134,13 @@ async fn latest(server: &Administration, limit: usize) -> Result<Vec<Json>, Fail
 
 impl Verify {
     async fn run(self) -> Result<(), Failure> {
-        let server = Administration::reach(&self.target).await?;
         let path = match &self.known {
             Some(known) => format!("/audit/verify?known={}", segment(known)),
             None => "/audit/verify".to_owned(),
         };
-        let verdict = server.call(Method::GET, &path, None).await;
-        server.leave().await?;
-        let verdict = verdict?;
+        let verdict = self.frame.call(Method::GET, &path, None).await?;
         let last = format!("{}:{}", verdict["last"], cell(&verdict["hash"]));
-        Printer::new(&self.form).one(&verdict, || match verdict["intact"] {
+        self.frame.tell(&verdict, || match verdict["intact"] {
             Json::Bool(true) => format!("all {} lines are whole\n{last}", verdict["lines"]),
             _ => last,
         })?;

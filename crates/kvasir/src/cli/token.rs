@@ -181,7 +181,15 @@ impl Ls {
     async fn run(self) -> Result<(), Failure> {
         let tokens = self.frame.all("/tokens", "tokens").await?;
         let mut printer = Printer::new(&self.frame.form);
-        printer.begin(&["id", "name", "database", "state", "sources", "last used", "from"])?;
+        printer.begin(&[
+            "id",
+            "name",
+            "database",
+            "state",
+            "sources",
+            "last used",
+            "from",
+        ])?;
         for token in tokens {
             let database = match &token["grants"][0]["keyspace"] {
                 Json::String(name) => name.clone(),
@@ -232,7 +240,12 @@ impl Explain {
                 _ => "refused",
             };
             let mut lines = vec![format!("{word}: {}", text(&answer["reason"]))];
-            for (number, grant) in answer["grants"].as_array().into_iter().flatten().enumerate() {
+            for (number, grant) in answer["grants"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
                 let why = shown(&grant["mismatch"], "the grant covers it");
                 lines.push(format!("grant {}: {why}", number + 1));
             }

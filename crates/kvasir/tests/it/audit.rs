@@ -44,12 +44,18 @@ async fn what_the_command_line_administers_is_told_with_and_without_a_server_and
     let (code, _, err) = run(&["audit", "verify", "--known", noted, "--data", &data], &[]).await;
     assert_eq!(code, 0, "{err}");
     let forged = format!("2:{}", "0".repeat(64));
-    let (code, _, err) = run(&["audit", "verify", "--known", &forged, "--data", &data], &[]).await;
+    let (code, _, err) = run(
+        &["audit", "verify", "--known", &forged, "--data", &data],
+        &[],
+    )
+    .await;
     assert_eq!(code, 8, "{err}");
 
     // A line is changed in the store, past the server.
     server.terminate().await;
-    let store = open(&format!("embedded:{data}"), OpenOptions::default()).await.unwrap();
+    let store = open(&format!("embedded:{data}"), OpenOptions::default())
+        .await
+        .unwrap();
     let system = Keyspace::new(store.clone(), KeyspaceName::system());
     let key = Key::from_strings(["audit", "line", "00000000000000000001"]);
     let stored = system.get(&key).await.unwrap().unwrap();
@@ -67,9 +73,21 @@ async fn what_the_command_line_administers_is_told_with_and_without_a_server_and
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_the_clients_own_address_counts() {
-    let server = options().set("server.trusted_proxies", "127.0.0.1").start().await;
+    let server = options()
+        .set("server.trusted_proxies", "127.0.0.1")
+        .start()
+        .await;
     let data = server.data().to_string_lossy().into_owned();
-    let create = ["token", "create", "--db", "default", "--source", "203.0.113.0/24", "--data", &data];
+    let create = [
+        "token",
+        "create",
+        "--db",
+        "default",
+        "--source",
+        "203.0.113.0/24",
+        "--data",
+        &data,
+    ];
     let (code, token, err) = run(&create, &[]).await;
     assert_eq!(code, 0, "{err}");
     let token = token.trim().to_owned();
@@ -94,23 +112,57 @@ async fn behind_a_trusted_proxy_the_clients_own_address_counts() {
     let tokens = json(&["token", "ls", "--data", &data, "--json"]).await;
     let one = &tokens[0];
     assert_eq!(one["sources"], serde_json::json!(["203.0.113.0/24"]));
-    assert_eq!(one["lastUsedFrom"], "203.0.113.10", "of the last one that was let in");
+    assert_eq!(
+        one["lastUsedFrom"], "203.0.113.10",
+        "of the last one that was let in"
+    );
     let id = one["id"].as_str().unwrap();
-    let explain = ["token", "explain", id, "--from", "198.51.100.9", "--data", &data];
+    let explain = [
+        "token",
+        "explain",
+        id,
+        "--from",
+        "198.51.100.9",
+        "--data",
+        &data,
+    ];
     let (code, out, err) = run(&explain, &[]).await;
     assert_eq!(code, 0, "{err}");
-    assert!(out.starts_with("refused: the token may be used from 203.0.113.0/24 only"), "{out}");
-    let wrong = ["token", "create", "--db", "default", "--source", "office", "--data", &data];
+    assert!(
+        out.starts_with("refused: the token may be used from 203.0.113.0/24 only"),
+        "{out}"
+    );
+    let wrong = [
+        "token", "create", "--db", "default", "--source", "office", "--data", &data,
+    ];
     let (code, _, err) = run(&wrong, &[]).await;
     assert_ne!(code, 0);
-    assert!(err.contains("write an address or a network such as"), "{err}");
+    assert!(
+        err.contains("write an address or a network such as"),
+        "{err}"
+    );
 
     // Nobody else's word about the client counts.
     let alone = options().start().await;
     let data = alone.data().to_string_lossy().into_owned();
-    let create = ["token", "create", "--db", "default", "--source", "203.0.113.0/24", "--data", &data];
+    let create = [
+        "token",
+        "create",
+        "--db",
+        "default",
+        "--source",
+        "203.0.113.0/24",
+        "--data",
+        &data,
+    ];
     let (_, token, _) = run(&create, &[]).await;
-    let request = http_client().get(alone.url("/kv/a")).bearer_auth(token.trim());
-    let answer = request.header("x-forwarded-for", "203.0.113.9").send().await.unwrap();
+    let request = http_client()
+        .get(alone.url("/kv/a"))
+        .bearer_auth(token.trim());
+    let answer = request
+        .header("x-forwarded-for", "203.0.113.9")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 401);
 }

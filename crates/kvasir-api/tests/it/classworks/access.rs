@@ -71,7 +71,7 @@ async fn token(world: &World, grants: Vec<Grant>) -> String {
     let new = NewToken {
         name: "test".into(),
         grants,
-            sources: Default::default(),
+        sources: Default::default(),
         expires_at: None,
         created_by: "test".into(),
     };

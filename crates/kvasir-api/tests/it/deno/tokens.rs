@@ -14,7 +14,7 @@ async fn issue(world: &World, grants: Vec<Grant>) -> (kvasir_auth::TokenId, Stri
     let new = NewToken {
         name: "test".to_owned(),
         grants,
-            sources: Default::default(),
+        sources: Default::default(),
         expires_at: None,
         created_by: "test".to_owned(),
     };

@@ -42,7 +42,7 @@ async fn token(
     let new = NewToken {
         name: "test".into(),
         grants,
-            sources: Default::default(),
+        sources: Default::default(),
         expires_at,
         created_by: "test".into(),
     };
