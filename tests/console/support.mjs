@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 /** Longest wait for anything a journey does. */
-export const DEADLINE_MS = 15_000;
+export const DEADLINE_MS = 30_000;
 
 let failures = 0;
 export const failed = () => failures;

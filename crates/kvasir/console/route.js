@@ -1,6 +1,6 @@
 // Addresses: everything behind the `#`, as a path and parameters.
 // @ts-check
-import { useEffect, useState } from "./vendor/htm-preact.js";
+import { useEffect, useRef, useState } from "./vendor/htm-preact.js";
 
 /** @typedef {{ path: string[], query: Record<string, string> }} Route */
 
@@ -54,9 +54,12 @@ addEventListener("beforeunload", (event) => {
 /** @returns {Route} */
 export function useRoute() {
   const [route, setRoute] = useState(currentRoute());
+  const drawn = useRef(location.hash).current;
   useEffect(() => {
     const changed = () => setRoute(currentRoute());
     addEventListener("hashchange", changed);
+    // The address may have changed since the first drawing, when nobody listened yet.
+    if (location.hash !== drawn) changed();
     return () => removeEventListener("hashchange", changed);
   }, []);
   return route;
