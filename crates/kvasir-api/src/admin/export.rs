@@ -31,7 +31,8 @@ pub(super) fn routes() -> Router<Ctx> {
 enum Form {
     /// One [`Line`] a line.
     Lines,
-    /// Key, value, versionstamp and expiry; loses types and what is beside the value.
+    /// Key, value, versionstamp and expiry, and the keyspace in an export of all; loses types and what
+    /// is beside the value.
     Csv,
     /// The bytes of the values, each with a line feed behind it; loses all else.
     Raw,
@@ -57,10 +58,11 @@ impl Form {
         }
     }
 
-    fn head(self) -> &'static str {
-        match self {
-            Form::Csv => "key,value,versionstamp,expiresAt\n",
-            Form::Lines | Form::Raw => "",
+    fn head(self, is_of_all: bool) -> &'static str {
+        match (self, is_of_all) {
+            (Form::Csv, false) => "key,value,versionstamp,expiresAt\n",
+            (Form::Csv, true) => "keyspace,key,value,versionstamp,expiresAt\n",
+            (Form::Lines | Form::Raw, _) => "",
         }
     }
 
@@ -75,6 +77,10 @@ impl Form {
                 debug_assert!(written.is_ok(), "writing to memory does not fail");
             }
             Form::Csv => {
+                if let Some(keyspace) = keyspace {
+                    csv_cell(keyspace.as_bytes(), out);
+                    out.push(b',');
+                }
                 csv_cell(&key_text(&entry.key), out);
                 out.push(b',');
                 csv_cell(&v8json::render(&entry.value).text, out);
@@ -168,7 +174,7 @@ pub(super) async fn export(
         Bytes::from(out)
     };
     let head = stream::iter([
-        Bytes::from_static(form.head().as_bytes()),
+        Bytes::from_static(form.head(is_of_all).as_bytes()),
         text(first.entries),
     ]);
     let rest = pages.map(move |page| match page {

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::admin::Administration;
 use super::client::{Target, block_on, segment};
+use super::import_lines::say;
 use super::progress::{Progress, ProgressForm};
 use crate::exit::Failure;
 
@@ -89,6 +90,20 @@ impl Format {
             Format::Raw => "raw",
         }
     }
+
+    /// What is lost.
+    fn warning(self) -> Option<&'static str> {
+        match self {
+            Format::Jsonl => None,
+            Format::Csv => Some(
+                "csv holds no encodings, nothing beside values and no messages: `kvasir import` gives \
+                 back keys, JSON, versionstamps and expiries; only jsonl restores every entry",
+            ),
+            Format::Raw => Some(
+                "raw holds values only: it cannot be imported; only jsonl restores every entry",
+            ),
+        }
+    }
 }
 
 impl Export {
@@ -150,7 +165,17 @@ impl Export {
             }
         };
         pages.progress.end();
-        report(entries, messages, &self.file);
+        let file = self.file.display();
+        match self.format.warning() {
+            None => say(&format!(
+                "exported {entries} entries and {messages} messages to {file}"
+            )),
+            // A value may have several lines here.
+            Some(warning) => {
+                say(&format!("exported {entries} lines to {file}"));
+                say(warning);
+            }
+        }
         Ok(())
     }
 }
@@ -249,12 +274,6 @@ impl Pages<'_> {
             }
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "standard output may be the export")]
-fn report(entries: u64, messages: u64, file: &Path) {
-    let file = file.display();
-    eprintln!("exported {entries} entries and {messages} messages to {file}");
 }
 
 /// Opens a file that was cut off at any byte, cuts it behind its last whole line, and says where to

@@ -18,11 +18,13 @@ use crate::moving::kopano;
 use crate::moving::legacy::Source;
 use crate::moving::report::Report;
 
-/// Move data in: JSON lines of an export, or the databases of the original programs.
+/// Move data in: JSON lines or CSV of an export, or the databases of the original programs.
 ///
 /// A source is only read. From kopano and classworks, rows whose entry exists are skipped, so an
 /// import may be repeated, and afterwards every entry is read back and compared with its row. JSON
-/// lines and denokv keep versionstamps and expiries; interrupted JSON lines go on where they stopped.
+/// lines, CSV and denokv keep versionstamps and expiries; when they were interrupted, the same command
+/// goes on where they stopped. CSV holds no encodings, and raw exports hold no keys: those cannot be
+/// imported.
 ///
 /// Exit codes: 0 done, 7 some rows cannot be stored or differ (the report names them), 6
 /// unreachable, 2 usage, 1 failed.
@@ -31,6 +33,7 @@ use crate::moving::report::Report;
 #[command(after_help = "\
 Examples:
   kvasir import shop.jsonl --db shop
+  kvasir import users.csv --db shop --conflict newer --dry-run
   kvasir import denokv kv.sqlite3
 
 Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable, 7 partly done, 8 data damaged")]

@@ -16,8 +16,9 @@ use sha2::{Digest, Sha256};
 
 use super::admin::Administration;
 use super::client::block_on;
+use super::import_batches::Batches;
 use super::import_journal::{Journal, identity};
-use super::import_lines::{Batches, Into, say};
+use super::import_lines::{Into, say};
 use super::progress::Progress;
 use crate::exit::{Exit, Failure};
 
