@@ -23,8 +23,8 @@ const CREDENTIAL_PREFIX: &str = "kvasir_";
 /// Suggestions are made for names at least this similar, on the scale of Jaro and Winkler.
 const SIMILAR: f64 = 0.8;
 
-/// What the process was given.
-#[derive(Clone, Debug, Default)]
+/// What the process was given. Printed without values, among which are secrets.
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The configuration file.
     pub file: Option<PathBuf>,
@@ -34,6 +34,19 @@ pub struct Sources {
     pub flags: Vec<(String, String, Vec<String>)>,
     /// Folder in which the service manager leaves credentials.
     pub credentials: Option<PathBuf>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
+        let flags: Vec<_> = self.flags.iter().map(|(path, ..)| path).collect();
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("variables", &variables)
+            .field("flags", &flags)
+            .field("credentials", &self.credentials)
+            .finish()
+    }
 }
 
 /// Where a value came from.
@@ -83,8 +96,8 @@ pub struct Found {
     pub file: Option<PathBuf>,
 }
 
-/// A value as it was given.
-#[derive(Clone, Debug)]
+/// A value as it was given. It may be a secret, so `Debug` does not show it.
+#[derive(Clone)]
 pub enum Given {
     /// With a type, from a file.
     Typed(toml::Value),
@@ -92,6 +105,12 @@ pub enum Given {
     Text(String),
     /// As several texts, from a flag that was repeated.
     Texts(Vec<String>),
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<given>")
+    }
 }
 
 impl fmt::Display for Given {

@@ -1,12 +1,15 @@
 //! `[mount.NAME]`: which dialects are served where.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::secrets::shown;
+
 /// `[mount.NAME]`: one mount. Those of the default names exist without being written down; what is
 /// left out keeps its default.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MountSettings {
     /// Whether it is served. Off, it has no routes.
@@ -38,5 +41,20 @@ impl Default for MountSettings {
             listen: Vec::new(),
             host: Vec::new(),
         }
+    }
+}
+
+/// The store's URL may hold a password.
+impl fmt::Debug for MountSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MountSettings")
+            .field("enabled", &self.enabled)
+            .field("dialect", &self.dialect)
+            .field("path", &self.path)
+            .field("keyspace", &self.keyspace)
+            .field("store", &self.store.as_deref().map(shown))
+            .field("listen", &self.listen)
+            .field("host", &self.host)
+            .finish()
     }
 }

@@ -26,6 +26,14 @@ pub fn is_secret(path: &str) -> bool {
     SECRETS.iter().any(|secret| matches(secret, path))
 }
 
+/// What `Debug` shows of a secret.
+pub(super) fn shown(secret: &str) -> &'static str {
+    match secret {
+        "" => "",
+        _ => "<set>",
+    }
+}
+
 /// The setting that names a file which holds this secret.
 pub fn file_of(path: &str) -> String {
     format!("{path}_file")

@@ -1,10 +1,13 @@
 //! `[server]`, `[store]` and `[metrics]`.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use kvasir_store::embedded::EmbeddedSettings;
 use serde::Deserialize;
+
+use super::secrets::shown;
 
 /// Where people expect the server that the documents talk of.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
@@ -79,7 +82,7 @@ impl ServerSettings {
 }
 
 /// `[store]`: where data lives.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
     /// `embedded:DIR`, `sqlite:FILE`, `mysql://…`, `postgres://…` or `memory:`. Also `--store`.
@@ -89,6 +92,17 @@ pub struct StoreSettings {
     pub embedded: EmbeddedSettings,
     /// Whether a store that is not durable is meant, where that would be refused.
     pub i_accept_loss: bool,
+}
+
+/// The URL may hold a password.
+impl fmt::Debug for StoreSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreSettings")
+            .field("url", &shown(&self.url))
+            .field("embedded", &self.embedded)
+            .field("i_accept_loss", &self.i_accept_loss)
+            .finish()
+    }
 }
 
 impl ServerSettings {

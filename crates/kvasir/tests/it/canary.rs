@@ -1,7 +1,7 @@
 //! SEC-8: a secret in any field for credentials shows up nowhere else.
 //!
-//! The server logs everything there is. Each secret is looked for as it is and in the encodings in
-//! which it travels.
+//! The server logs everything there is, and sends a trace of every request to a collector. Each secret
+//! is looked for as it is and in the encodings in which it travels, in backups behind their compression.
 
 use std::path::Path;
 
@@ -237,8 +237,9 @@ fn all_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_shows_up_in_no_log_error_metric_or_file() {
+async fn a_secret_shows_up_in_no_log_error_metric_trace_backup_or_file() {
     let issuer = crate::kopano::DevIssuer::start().await;
+    let (collector, traces) = crate::telemetry::Collector::start().await;
     let mut server = options()
         .set("log.level", "trace")
         .arg("--iss")
@@ -247,6 +248,8 @@ async fn a_secret_shows_up_in_no_log_error_metric_or_file() {
         .env("JWT_SECRET", format!("{CANARY}{CANARY}"))
         .set("classworks.changes", "true")
         .set("accounts.attempts_per_minute", "1000000")
+        .set("tracing.enabled", "true")
+        .set("tracing.endpoint", &traces)
         .start()
         .await;
     let one = http_client();
@@ -279,6 +282,30 @@ async fn a_secret_shows_up_in_no_log_error_metric_or_file() {
         200
     );
 
+    let data = server.data().to_string_lossy().into_owned();
+    let (code, out, err) = run(&["backup", "create", "--data", &data, "--json"], &[]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_silent("what the backup says", &format!("{out}{err}"));
+    let mut entries = 0;
+    for backup in std::fs::read_dir(server.data().join("backups")).unwrap() {
+        let backup = std::fs::File::open(backup.unwrap().path()).unwrap();
+        let mut backup = kvasir_store::container::Reader::new(backup).unwrap();
+        assert_silent("the head of the backup", &format!("{:?}", backup.header()));
+        while let Some(chunk) = backup.next_chunk().unwrap() {
+            for entry in chunk {
+                entries += 1;
+                let meta = format!("{:?}", entry.meta);
+                let key = String::from_utf8_lossy(entry.key.as_bytes()).into_owned();
+                let value = String::from_utf8_lossy(&entry.value.bytes).into_owned();
+                assert_silent("an entry of the backup", &format!("{key} {value} {meta}"));
+            }
+        }
+    }
+    assert!(
+        entries > 3,
+        "it holds users and passwords: {entries} entries"
+    );
+
     let metrics = one.get(server.url("/metrics")).send().await.unwrap();
     assert_silent("the metrics", &metrics.text().await.unwrap());
     let url = server.url("");
@@ -302,6 +329,13 @@ async fn a_secret_shows_up_in_no_log_error_metric_or_file() {
     assert_silent("the export", &std::fs::read_to_string(&file).unwrap());
 
     assert!(server.terminate().await.success());
+    let spans = collector.spans();
+    assert!(
+        spans.len() > 1_000,
+        "every request is traced: {} spans",
+        spans.len()
+    );
+    assert_silent("the traces", &format!("{spans:?}"));
     let stderr = server.stderr();
     assert!(stderr.contains("TRACE"), "it is as talkative as it can be");
     assert_silent("standard error", &stderr);
@@ -379,4 +413,89 @@ async fn settings_and_their_failures_show_no_secret() {
     assert_ne!(code, 0);
     let shown = format!("{out}{err}").replace(&format!("_FILE={CANARY}"), "");
     assert_silent("a secret given twice", &shown);
+}
+
+/// What a panic prints of what it was about is `Debug`.
+#[test]
+fn settings_with_secrets_in_them_show_none_when_they_are_printed() {
+    let variable = |name: &str, value: String| (name.to_owned(), value);
+    let variables = vec![
+        variable("SITE_KEY", CANARY.to_owned()),
+        variable("JWT_SECRET", format!("{CANARY}{CANARY}")),
+        variable("KVASIR_BACKUP__S3__SECRET_KEY", CANARY.to_owned()),
+        variable(
+            "KVASIR_STORE__URL",
+            format!("mysql://user:{CANARY}@host/db"),
+        ),
+        variable(
+            "KVASIR_MOUNT__REST__STORE",
+            format!("postgres://user:{CANARY}@host/db"),
+        ),
+        variable(
+            "KOPANO_KVS_DB_DATASOURCE",
+            format!("user:{CANARY}@tcp(host)/db"),
+        ),
+    ];
+    let sources = kvasir::config::Sources {
+        variables,
+        ..kvasir::config::Sources::default()
+    };
+    let (config, layers) = kvasir::config::Config::load(&sources).unwrap();
+    for (place, text) in [
+        ("the settings", format!("{config:?}")),
+        ("the settings, laid out", format!("{config:#?}")),
+        ("where they came from", format!("{layers:?}")),
+        ("the sources", format!("{sources:?}")),
+    ] {
+        assert_silent(place, &text);
+    }
+}
+
+/// Backups have credentials of their own.
+#[tokio::test]
+async fn the_credentials_of_backups_show_up_in_no_answer_and_no_failure() {
+    let double = kvasir_testkit::s3::S3Double::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let identity = folder.path().join("identity");
+    std::fs::write(&identity, format!("AGE-SECRET-KEY-1{CANARY}\n")).unwrap();
+    let identity = identity.to_string_lossy().into_owned();
+    let data = folder.path().join("data").to_string_lossy().into_owned();
+    assert_eq!(run(&["init", "--data", &data], &[]).await.0, 0);
+    let mut env = vec![
+        ("KVASIR_BACKUP__TARGET", "s3://bucket/some/where"),
+        ("KVASIR_BACKUP__S3__ENDPOINT", double.url.as_str()),
+        (
+            "KVASIR_BACKUP__S3__ACCESS_KEY",
+            kvasir_testkit::s3::ACCESS_KEY,
+        ),
+        ("KVASIR_BACKUP__S3__SECRET_KEY", CANARY),
+        ("KVASIR_BACKUP__S3__ALLOW_LOCAL", "true"),
+        ("KVASIR_LOG__LEVEL", "trace"),
+    ];
+    let verbs: [&[&str]; 4] = [
+        &["backup", "create"],
+        &["backup", "ls", "--json"],
+        &["backup", "verify"],
+        &["config", "show"],
+    ];
+    for round in ["good", "refused", "away", "identity"] {
+        for verb in verbs {
+            let verb = match verb {
+                ["config", _] => verb.to_vec(),
+                _ => [verb, &["--data", &data]].concat(),
+            };
+            let (code, out, err) = run(&verb, &env).await;
+            let is_good = round == "good" || verb[0] == "config";
+            assert_eq!(code == 0, is_good, "{round} {verb:?}: {err}");
+            assert_silent(&format!("{round} {verb:?}"), &format!("{out}{err}"));
+        }
+        match round {
+            "good" => env.push(("KVASIR_BACKUP__S3__ACCESS_KEY", "somebody")),
+            "refused" => env.push(("KVASIR_BACKUP__S3__ENDPOINT", "http://127.0.0.1:1")),
+            _ => env.push(("KVASIR_BACKUP__IDENTITY_FILE", &identity)),
+        }
+    }
+    for object in double.objects().values() {
+        assert_silent("an object", &String::from_utf8_lossy(object));
+    }
 }
