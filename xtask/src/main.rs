@@ -16,6 +16,7 @@ mod cluster;
 mod crash;
 mod fuzz;
 mod release;
+mod sizes;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -44,6 +45,8 @@ enum Verb {
     Fuzz(fuzz::FuzzArgs),
     /// Kills database servers and frontends while clients write, for longer than CI does.
     Cluster(cluster::ClusterArgs),
+    /// Moves large stores and watches how much memory that takes.
+    Sizes(sizes::SizesArgs),
     /// Builds what users get: program, Debian package, list of components, checksums.
     Release(release::ReleaseArgs),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Crash(args) => crash::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Cluster(args) => cluster::run(&args),
+        Verb::Sizes(args) => sizes::run(&args),
         Verb::Release(args) => release::run(&args),
     };
     match done {

@@ -35,6 +35,16 @@ pub struct BackupInfo {
     pub damage: Option<String>,
 }
 
+/// Data that is served here and that backups do not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// The mount that has a store of its own.
+    pub mount: String,
+    /// What that store is.
+    pub backend: String,
+}
+
 /// All backups at the target, and how they come about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +59,8 @@ pub struct BackupList {
     pub schedule: Schedule,
     /// The last rehearsal of a restore since the server started.
     pub last_drill: Option<Drill>,
+    /// What no backup holds: mounts with a store of their own.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// When backups are taken, and which are kept.
@@ -193,6 +205,8 @@ pub struct Job {
     pub detail: String,
     /// Whether it failed because a backup is damaged.
     pub damaged: bool,
+    /// What somebody should know although it did not fail, in a sentence.
+    pub warning: Option<String>,
 }
 
 /// What can be done with backups.

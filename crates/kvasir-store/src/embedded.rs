@@ -69,6 +69,11 @@ pub struct EmbeddedSettings {
 
     /// Size of a file that is given up when even deletes run short of space, in bytes. 0 for none.
     pub ballast_bytes: u64,
+
+    /// Bytes of tables in memory beyond which they are written out, whether they are full or not, while
+    /// writers wait. No setting of operators: whoever fills a store once keeps memory small with it.
+    #[serde(skip)]
+    pub tables_in_memory_bytes: u64,
 }
 
 impl Default for EmbeddedSettings {
@@ -79,6 +84,7 @@ impl Default for EmbeddedSettings {
             block_cache_bytes: 24 * MIB,
             reserve_bytes: 64 * MIB + 8 * TABLE_BYTES,
             ballast_bytes: 32 * MIB,
+            tables_in_memory_bytes: u64::MAX,
         }
     }
 }
@@ -123,7 +129,8 @@ impl EmbeddedStore {
             Arc::clone(metrics),
         );
         let last = opened.last;
-        let engine = FjallEngine::new(opened, Arc::clone(&reads), space);
+        let engine = FjallEngine::new(opened, Arc::clone(&reads), space)
+            .with_tables_in_memory(settings.tables_in_memory_bytes);
 
         let hub = Hub::new(Arc::clone(metrics));
         let hint = Arc::<ExpiryHint>::default();
@@ -419,14 +426,18 @@ fn create(
 }
 
 fn open_database(path: &Path, settings: &EmbeddedSettings) -> Result<Database, OpenError> {
-    Database::builder(path)
+    let database = Database::builder(path)
         .cache_size(settings.block_cache_bytes)
         .max_journaling_size(JOURNALS_BYTES)
         .max_cached_files(Some(OPEN_TABLES_MAX))
         // Each batch says itself how durable it is.
-        .manual_journal_persist(true)
-        .open()
-        .map_err(|error| open_error(path, error))
+        .manual_journal_persist(true);
+    // Who counts memory has one table written at a time.
+    let database = match settings.tables_in_memory_bytes {
+        u64::MAX => database,
+        _ => database.worker_threads(1),
+    };
+    database.open().map_err(|error| open_error(path, error))
 }
 
 /// Key-value separation stays off: fjall never syncs its folder.

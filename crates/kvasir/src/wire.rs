@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use anyhow::Context;
 use kvasir_api::admin::metrics::Series;
 use kvasir_api::audit::{Audit, Deed};
+use kvasir_api::backups::LeftOut;
 use kvasir_api::openapi::{self, Document};
 use kvasir_api::{Ctx, Site, context};
 use kvasir_auth::edgegrid::Clients;
@@ -102,6 +103,8 @@ struct Shared {
     backups: Desk,
     /// Who administered what.
     audit: Arc<Audit>,
+    /// Mounts with stores of their own, which backups do not hold.
+    apart: Mutex<Vec<LeftOut>>,
     /// The settings in force; absent while no server runs.
     live: Option<Arc<Live>>,
 }
@@ -362,6 +365,7 @@ impl Shared {
             series: Arc::default(),
             backups,
             audit: Arc::new(audit),
+            apart: Mutex::default(),
             live: None,
         })
     }
@@ -440,6 +444,11 @@ impl Shared {
     /// Closes the store of a mount with the main one, and shows what it counts.
     fn keep(&self, other: OtherStore) {
         self.others.lock().expect("no panic while held").push(other);
+    }
+
+    /// A mount has a store of its own.
+    fn note_apart(&self, mount: LeftOut) {
+        self.apart.lock().expect("no panic while held").push(mount);
     }
 
     /// Makes what the stores of single mounts count part of `registry`: `kvasir_mount_NAME_store_...`.

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use bytes::{Buf, Bytes};
 use kvasir_kv::{Entry, Key, Versionstamp};
 use sha2::{Digest, Sha256};
+use zstd::bulk::Decompressor;
 
 use super::{
     CHECKSUM_BYTES, CHUNK, CHUNK_BYTES_MAX, ContainerError, FORMAT, FRAME_HEAD_BYTES,
@@ -23,6 +24,9 @@ pub struct Reader<R> {
     frames: u64,
     last_key: Option<Key>,
     found: Summary,
+    /// Kept from frame to frame: what is as large as a chunk is asked for once.
+    stored: Vec<u8>,
+    decompressor: Decompressor<'static>,
     /// What the trailer says, once it was read and fits what was found.
     trailer: Option<Summary>,
 }
@@ -42,6 +46,8 @@ impl<R: Read> Reader<R> {
             frames: 0,
             last_key: None,
             found: Summary::default(),
+            stored: Vec::new(),
+            decompressor: Decompressor::new()?,
             trailer: None,
         };
         let mut fixed = [0; 14];
@@ -100,7 +106,8 @@ impl<R: Read> Reader<R> {
         if plain_bytes > CHUNK_BYTES_MAX || stored_bytes > STORED_BYTES_MAX {
             return Err(self.damaged("a frame is too long"));
         }
-        let mut stored = Vec::new();
+        let mut stored = std::mem::take(&mut self.stored);
+        stored.clear();
         self.fill_vec(&mut stored, stored_bytes)?;
         let mut hasher = Sha256::new_with_prefix(head);
         hasher.update(&stored);
@@ -109,14 +116,13 @@ impl<R: Read> Reader<R> {
             return Err(self.damaged("a frame is not in its place"));
         }
         self.frames += 1;
-        match head[0] {
+        let read = match head[0] {
             CHUNK => self.chunk(plain_bytes, &stored).map(Some),
-            TRAILER => {
-                self.end(&stored, file_hash)?;
-                Ok(None)
-            }
+            TRAILER => self.end(&stored, file_hash).map(|()| None),
             _ => Err(self.damaged("a frame is of an unknown kind")),
-        }
+        };
+        self.stored = stored;
+        read
     }
 
     /// What the whole backup holds, once [`Reader::next_chunk`] has said that there is no more.
@@ -132,7 +138,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn chunk(&mut self, plain_bytes: usize, stored: &[u8]) -> Result<Vec<Entry>, ContainerError> {
-        let plain = zstd::bulk::decompress(stored, plain_bytes);
+        let plain = self.decompressor.decompress(stored, plain_bytes);
         let mut plain = match plain {
             Ok(plain) if plain.len() == plain_bytes => Bytes::from(plain),
             _ => return Err(self.damaged("a chunk cannot be decompressed")),

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use kvasir_kv::{Entry, Versionstamp};
 use sha2::{Digest, Sha256};
+use zstd::bulk::Compressor;
 
 use super::{
     CHUNK, CHUNK_BYTES, ContainerError, FORMAT, FRAME_HEAD_BYTES, HEADER_BYTES_MAX, Header, LEVEL,
@@ -20,6 +21,8 @@ pub struct Writer<W> {
     frames: u64,
     last_key: Option<Vec<u8>>,
     summary: Summary,
+    /// Kept from chunk to chunk.
+    compressor: Compressor<'static>,
 }
 
 impl<W: Write> Writer<W> {
@@ -48,6 +51,7 @@ impl<W: Write> Writer<W> {
             frames: 0,
             last_key: None,
             summary: Summary::default(),
+            compressor: Compressor::new(LEVEL)?,
         })
     }
 
@@ -83,7 +87,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn send_chunk(&mut self) -> Result<(), ContainerError> {
-        let stored = zstd::bulk::compress(&self.chunk, LEVEL)?;
+        let stored = self.compressor.compress(&self.chunk)?;
         let plain_bytes = self.chunk.len();
         self.frame(CHUNK, plain_bytes, &stored)?;
         self.chunk.clear();

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use kvasir_kv::{Cause, Entry, Error, Key, Result, UnixMillis, Versionstamp};
@@ -25,6 +26,12 @@ use crate::record;
 /// Rows of the expiry index that one sweep looks at, per entry that it may remove. Rows of entries
 /// that were renewed or deleted meanwhile are dropped on the way.
 const ROWS_PER_ENTRY: usize = 4;
+
+/// How often it is looked whether tables were written out.
+const TABLES_WAIT: Duration = Duration::from_millis(2);
+
+/// Longest wait for that before each group.
+const TABLES_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What reads hold: shared with the committer, which replaces it after each group.
 #[derive(Debug)]
@@ -163,6 +170,7 @@ pub(crate) struct FjallEngine {
     folder: Folder,
     lock: Lock,
     last: Versionstamp,
+    tables_in_memory_bytes: u64,
 }
 
 /// fjall's handles. All of them have to go before the database closes.
@@ -196,9 +204,35 @@ impl FjallEngine {
             folder: opened.folder,
             lock: opened.lock,
             last: opened.last,
+            tables_in_memory_bytes: u64::MAX,
         };
         engine.show(opened.last);
         engine
+    }
+
+    /// Lets tables in memory take no more than about this.
+    pub(crate) fn with_tables_in_memory(mut self, bytes: u64) -> FjallEngine {
+        self.tables_in_memory_bytes = bytes;
+        self
+    }
+
+    /// Writes tables in memory out if they take more than they may, and waits for that, but not for ever:
+    /// memory is not worth it.
+    fn wait_for_tables(&self) -> Result<(), Cause> {
+        let open = self.open();
+        let is_over = || open.db.write_buffer_size() > self.tables_in_memory_bytes;
+        if !is_over() {
+            return Ok(());
+        }
+        for keyspace in [&open.data, &open.expiry] {
+            let rotated = keyspace.rotate_memtable();
+            rotated.map_err(|error| Arc::new(error) as Cause)?;
+        }
+        let since = Instant::now();
+        while is_over() && since.elapsed() < TABLES_WAIT_MAX {
+            std::thread::sleep(TABLES_WAIT);
+        }
+        Ok(())
     }
 
     /// The nearest expiry that the store holds.
@@ -276,6 +310,7 @@ impl Engine for FjallEngine {
     }
 
     fn apply(&mut self, group: &Group) -> Result<(), Cause> {
+        self.wait_for_tables()?;
         let open = self.open.as_ref().expect("not used after close");
         let mut batch = open.db.batch().durability(Some(PersistMode::SyncData));
         // First, so that `mend` knows a batch of this store by it.

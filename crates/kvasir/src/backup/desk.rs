@@ -1,7 +1,8 @@
 //! Does what the admin API asks: one job at a time, on a thread of its own.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use age::x25519;
 use anyhow::Context;
@@ -11,8 +12,8 @@ use futures_util::stream::BoxStream;
 use http::StatusCode;
 use kvasir_api::ApiError;
 use kvasir_api::backups::{
-    BackupInfo, BackupList, Backups, Drill, Job, JobKind, NewBackup, NewDrill, NewSchedule, Prune,
-    Pruned, Schedule,
+    BackupInfo, BackupList, Backups, Drill, Job, JobKind, LeftOut, NewBackup, NewDrill,
+    NewSchedule, Prune, Pruned, Schedule,
 };
 use kvasir_api::time::rfc3339;
 use kvasir_kv::{Clock, Keyspace, KeyspaceName, Store, UnixMillis};
@@ -29,7 +30,7 @@ use super::records::{Record, Records};
 use super::schedule::Plan;
 use super::take::{self, Take, Taken};
 use super::target::{Found, Target};
-use super::{Control, drill, prune, source};
+use super::{Control, drill, prune, restore, source};
 use crate::config::backup::BackupSettings;
 
 /// How often the age of the newest backup is told to the metrics, in milliseconds.
@@ -58,6 +59,8 @@ struct Inner {
     memory: Mutex<Memory>,
     /// Told when the schedule was changed.
     changed: Notify,
+    /// What is served from other stores than the one that is backed up.
+    left_out: OnceLock<Vec<LeftOut>>,
 }
 
 #[derive(Default)]
@@ -118,7 +121,15 @@ impl Desk {
                 ..Memory::default()
             }),
             changed: Notify::new(),
+            left_out: OnceLock::new(),
         })))
+    }
+
+    /// These mounts have stores of their own, which backups do not hold. Said once, when the mounts
+    /// are known; everybody who takes or lists backups is told.
+    pub fn leave_out(&self, mounts: Vec<LeftOut>) {
+        // The first word counts: there is one set of mounts.
+        let _ = self.0.left_out.set(mounts);
     }
 
     /// Whether the schedules of these settings are ones.
@@ -295,6 +306,25 @@ impl Inner {
         })
     }
 
+    fn left_out(&self) -> &[LeftOut] {
+        self.left_out.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// What backups lack, if they lack something.
+    fn warning(&self) -> Option<String> {
+        let [first, rest @ ..] = self.left_out() else {
+            return None;
+        };
+        let shown = |one: &LeftOut| format!("{} ({})", one.mount, one.backend);
+        let all = rest
+            .iter()
+            .fold(shown(first), |all, one| all + ", " + &shown(one));
+        Some(format!(
+            "not in the backup: mounts with a store of their own: {all}; back these stores up with \
+             their databases' own tools"
+        ))
+    }
+
     fn take(
         &self,
         new: NewBackup,
@@ -330,7 +360,12 @@ impl Inner {
             self.check(found, control, runtime)?;
         }
         let entries = summary.content.entries();
+        let warning = self.warning();
+        if let Some(warning) = &warning {
+            tracing::warn!("{warning}");
+        }
         Ok(Finished {
+            warning,
             backup: found.name.as_str().to_owned(),
             detail: format!(
                 "{entries} entries up to {}, {} bytes, content hash {}{}",
@@ -373,14 +408,18 @@ impl Inner {
                 record.verified(summary.as_ref(), self.clock.now());
                 match summary {
                     Some(summary) => format!(
-                        "whole: {} entries up to {}, content hash {}",
+                        "whole: {} entries ({} of them expire) up to {}, content hash {}, {} old",
                         summary.content.entries(),
+                        summary.content.expiring,
                         summary.versionstamp,
-                        summary.content.text()
+                        summary.content.text(),
+                        self.age(found),
                     ),
-                    None => "the file is the one that was written; without the private key its \
-                             entries were not read"
-                        .to_owned(),
+                    None => format!(
+                        "the file is the one that was written; without the private key its entries \
+                         were not read; {} old",
+                        self.age(found)
+                    ),
                 }
             }
             Err(error) if source::is_damage(error) => {
@@ -392,6 +431,13 @@ impl Inner {
         };
         runtime.block_on(self.records.set(&found.name, &record))?;
         checked.map(|_| detail)
+    }
+
+    /// How long ago it was begun, for people.
+    fn age(&self, found: &Found) -> humantime::FormattedDuration {
+        let ms = self.clock.now().0.saturating_sub(found.name.at().0);
+        let seconds = ms.max(0).unsigned_abs() / 1_000;
+        humantime::format_duration(Duration::from_secs(seconds))
     }
 
     fn drill(
@@ -424,6 +470,7 @@ impl Inner {
         done.map(|_| Finished {
             backup: found.name.as_str().to_owned(),
             detail,
+            warning: self.warning(),
         })
     }
 
@@ -440,6 +487,7 @@ impl Inner {
         let options = OpenOptions {
             clock: Arc::clone(&self.clock),
             limits: self.limits,
+            embedded: restore::frugal(),
             sweeper: false,
             fatal: FatalHook::exit(),
             ..OpenOptions::default()
@@ -560,6 +608,7 @@ impl Backups for Desk {
             age_seconds: age_ms.map(|ms| ms.max(0).unsigned_abs() / 1000),
             schedule: desk.schedule(),
             last_drill: desk.memory().last_drill.clone(),
+            left_out: desk.left_out().to_vec(),
         })
     }
 
@@ -577,6 +626,7 @@ impl Backups for Desk {
                 Ok(Finished {
                     backup: found.name.as_str().to_owned(),
                     detail,
+                    warning: None,
                 })
             });
         Ok(begun?.0)

@@ -22,11 +22,12 @@ struct Held {
     begun: u64,
 }
 
-/// How a job ended well: the backup it was about, and a sentence.
+/// How a job ended well: the backup it was about, a sentence, and what should be known.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) backup: String,
     pub(super) detail: String,
+    pub(super) warning: Option<String>,
 }
 
 impl Jobs {
@@ -51,6 +52,7 @@ impl Jobs {
             bytes: 0,
             detail: String::new(),
             damaged: false,
+            warning: None,
         };
         let control = Arc::new(Control::default());
         held.jobs.push_front((job.clone(), Arc::clone(&control)));
@@ -71,6 +73,7 @@ impl Jobs {
                 job.state = JobState::Done;
                 job.backup = Some(finished.backup.clone());
                 job.detail.clone_from(&finished.detail);
+                job.warning.clone_from(&finished.warning);
             }
             Err(error) => {
                 let is_cancelled = error.chain().any(|cause| cause.is::<Cancelled>());

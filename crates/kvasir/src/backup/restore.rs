@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use futures_util::StreamExt;
 use kvasir_kv::{Clock, Entry, Key, KeyRange, Store, Versionstamp};
+use kvasir_store::EmbeddedSettings;
 use kvasir_store::container::Summary;
 use kvasir_store::content::ContentHash;
 use serde::Serialize;
@@ -21,7 +22,28 @@ use super::source::Source;
 const WRITE_ENTRIES: usize = 1_000;
 
 /// Bytes after which a write is sent early.
-const WRITE_BYTES: usize = 4 * 1024 * 1024;
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// What the folder is called, behind the data folder's name, whose store was replaced and is removed.
+const GOING: &str = "going";
+
+/// Memory for blocks of tables while a store is filled and read back once, in bytes.
+const BLOCK_CACHE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Tables of the embedded engine that may be in memory while a store is filled, in bytes: with what is
+/// being read and written, all stays under the 64 MiB of MOV-2.
+const TABLES_IN_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What an embedded store takes that is filled once and read back: nothing is kept in memory for readers
+/// that do not come.
+pub fn frugal() -> EmbeddedSettings {
+    EmbeddedSettings {
+        hot_cache_bytes: 0,
+        block_cache_bytes: BLOCK_CACHE_BYTES,
+        tables_in_memory_bytes: TABLES_IN_MEMORY_BYTES,
+        ..EmbeddedSettings::default()
+    }
+}
 
 /// What a restore did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -190,11 +212,12 @@ impl Place {
         if !is_empty && !replace {
             bail!("{shown} is not empty: name another folder, or add --replace");
         }
+        // A link leads to the folder; it is not what is replaced.
+        let data = &fs::canonicalize(data).unwrap_or_else(|_| data.to_owned());
         let scratch = beside(data, "restoring")?;
-        if scratch.exists() {
-            // Of a restore that was killed: it was never anybody's data.
-            fs::remove_dir_all(&scratch)
-                .with_context(|| format!("cannot remove {}", scratch.display()))?;
+        // Of a restore that was killed: never anybody's data, and data that was replaced.
+        for left in [&scratch, &beside(data, GOING)?] {
+            remove_if_there(left).with_context(|| format!("cannot remove {}", left.display()))?;
         }
         DirBuilder::new()
             .recursive(true)
@@ -213,43 +236,69 @@ impl Place {
         &self.scratch
     }
 
-    /// Puts the new folder in its place, and says where the old one is now, if there was one. What the
-    /// old one held beside its store (certificates, credentials of clients, backups) comes along.
+    /// Puts the new folder in its place. What the old one held beside its store (certificates,
+    /// credentials of clients, backups) comes along. What is left of the old one, its store, is removed
+    /// then, or with `keep_old` stays beside the folder, under the name that is returned.
+    ///
+    /// Where the file system can, the two folders change places in one step, so that a kill leaves
+    /// either. Nothing of the old one is removed before the new one is there and durable.
     ///
     /// # Errors
     ///
     /// If folders cannot be renamed; then the old one is where it was.
-    pub fn commit(self, label: &str) -> anyhow::Result<Option<PathBuf>> {
-        let shown = self.data.display().to_string();
-        let aside = match self.is_taken {
-            false => {
-                match fs::remove_dir(&self.data) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(error).with_context(|| format!("cannot replace {shown}"));
-                    }
-                    _ => {}
+    pub fn commit(self, label: &str, keep_old: bool) -> anyhow::Result<Option<PathBuf>> {
+        if !self.is_taken {
+            let shown = self.data.display();
+            match fs::remove_dir(&self.data) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot replace {shown}"));
                 }
-                None
+                _ => {}
             }
-            true => {
-                let aside = beside(&self.data, &format!("before-{label}"))?;
-                fs::rename(&self.data, &aside)
-                    .with_context(|| format!("cannot put {shown} aside"))?;
-                Some(aside)
+            fs::rename(&self.scratch, &self.data)
+                .with_context(|| format!("cannot put the new store into {shown}"))?;
+            sync_parent(&self.data)?;
+            return Ok(None);
+        }
+        let aside = beside(&self.data, &format!("before-{label}"))?;
+        self.change_places(&aside)?;
+        bring_along(&aside, &self.data)?;
+        sync_parent(&self.data)?;
+        if keep_old {
+            return Ok(Some(aside));
+        }
+        // Under a name by which the next restore knows that nobody wants it any more.
+        let going = beside(&self.data, GOING)?;
+        let removed = remove_if_there(&going)
+            .and_then(|()| fs::rename(&aside, &going))
+            .and_then(|()| fs::remove_dir_all(&going));
+        match removed {
+            Ok(()) => Ok(None),
+            Err(error) => {
+                tracing::warn!("the old data cannot be removed: {error}");
+                Ok(Some(if aside.exists() { aside } else { going }))
             }
-        };
+        }
+    }
+
+    /// The new folder takes the place of the old one, which is `aside` then.
+    fn change_places(&self, aside: &Path) -> anyhow::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let shown = self.data.display();
+        fs::rename(&self.scratch, aside)
+            .with_context(|| format!("cannot rename {}", self.scratch.display()))?;
+        if renameat_with(CWD, aside, CWD, &self.data, RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
+        }
+        // Not every file system knows that.
+        fs::rename(aside, &self.scratch).context("cannot rename it back")?;
+        fs::rename(&self.data, aside).with_context(|| format!("cannot put {shown} aside"))?;
         if let Err(error) = fs::rename(&self.scratch, &self.data) {
-            if let Some(aside) = &aside {
-                fs::rename(aside, &self.data)
-                    .with_context(|| format!("the old data is in {}", aside.display()))?;
-            }
+            fs::rename(aside, &self.data)
+                .with_context(|| format!("the old data is in {}", aside.display()))?;
             return Err(error).with_context(|| format!("cannot put the new store into {shown}"));
         }
-        if let Some(aside) = &aside {
-            bring_along(aside, &self.data)?;
-        }
-        sync_parent(&self.data)?;
-        Ok(aside)
+        Ok(())
     }
 }
 
@@ -257,6 +306,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         // After a commit it is not there any more.
         let _ = fs::remove_dir_all(&self.scratch);
+    }
+}
+
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -300,25 +356,39 @@ fn sync_parent(data: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_folder_is_replaced_as_a_whole_and_the_old_one_is_kept() {
-        let root = tempfile::tempdir().unwrap();
-        let data = root.path().join("data");
+    /// A data folder with an old store, and a place with a new one.
+    fn replaceable(root: &Path) -> (PathBuf, Place) {
+        let data = root.join("data");
         fs::create_dir_all(data.join("store")).unwrap();
         fs::create_dir_all(data.join("tls")).unwrap();
         fs::write(data.join("store/old"), "").unwrap();
         fs::write(data.join("server.json"), "").unwrap();
         assert!(Place::prepare(&data, false).is_err());
-        assert!(data.join("store/old").exists());
-
         let place = Place::prepare(&data, true).unwrap();
         fs::create_dir_all(place.scratch().join("store")).unwrap();
         fs::write(place.scratch().join("store/new"), "").unwrap();
         assert!(data.join("store/old").exists(), "untouched until the end");
-        let aside = place.commit("x").unwrap().unwrap();
-        assert!(data.join("store/new").exists() && !data.join("store/old").exists());
-        assert!(data.join("tls").exists() && !data.join("server.json").exists());
-        assert!(aside.join("store/old").exists());
+        (data, place)
+    }
+
+    #[test]
+    fn a_folder_is_replaced_as_a_whole_and_the_old_store_goes_at_the_end() {
+        for keep_old in [false, true] {
+            let root = tempfile::tempdir().unwrap();
+            // Of a restore that was killed at its end.
+            fs::create_dir_all(root.path().join("data.going/store")).unwrap();
+            let (data, place) = replaceable(root.path());
+            assert!(!root.path().join("data.going").exists());
+            let aside = place.commit("x", keep_old).unwrap();
+            assert!(data.join("store/new").exists() && !data.join("store/old").exists());
+            assert!(data.join("tls").exists() && !data.join("server.json").exists());
+            assert_eq!(aside.is_some(), keep_old);
+            if let Some(aside) = aside {
+                assert!(aside.join("store/old").exists() && !aside.join("tls").exists());
+            }
+            let left = fs::read_dir(root.path()).unwrap().count();
+            assert_eq!(left, 1 + usize::from(keep_old), "nothing else is left");
+        }
     }
 
     #[test]
@@ -332,7 +402,7 @@ mod tests {
 
         let place = Place::prepare(&data, false).unwrap();
         fs::create_dir(&data).unwrap();
-        assert_eq!(place.commit("x").unwrap(), None);
+        assert_eq!(place.commit("x", false).unwrap(), None);
         assert!(data.exists());
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::admin::Administration;
 use super::client::{Target, block_on, segment};
+use super::import_lines::say;
 use super::output::{Form, Printer};
 use super::progress::{Progress, ProgressForm};
 use crate::exit::{Exit, Failure};
@@ -44,6 +45,9 @@ enum Verb {
 }
 
 /// Take a backup, and read it again to see that it is whole.
+///
+/// It holds everything in the server's store. Mounts with a store of their own are not in it, and are
+/// named in a warning.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -206,6 +210,9 @@ impl Common {
             };
             return Err(Failure::new(exit, detail));
         }
+        if let Some(warning) = job["warning"].as_str() {
+            say(&format!("warning: {warning}"));
+        }
         let backup = job["backup"].as_str().unwrap_or_default();
         Printer::new(&self.form).one(&job, || format!("{backup}: {detail}"))
     }
@@ -294,6 +301,13 @@ impl Ls {
                 state,
             ];
             printer.row(backup, &cells)?;
+        }
+        for mount in listed["leftOut"].as_array().into_iter().flatten() {
+            say(&format!(
+                "warning: no backup holds the mount {}, which has a {} store of its own",
+                mount["mount"].as_str().unwrap_or_default(),
+                mount["backend"].as_str().unwrap_or_default()
+            ));
         }
         printer.end()
     }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use kvasir_kv::{Clock, UnixMillis};
 use kvasir_store::container::Summary;
-use kvasir_store::{EmbeddedSettings, OpenOptions, SystemClock, open};
+use kvasir_store::{OpenOptions, SystemClock, open};
 use serde_json::json;
 use tokio::runtime::Handle;
 
@@ -31,13 +31,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Make a data folder of a backup.
 ///
-/// The folder must be empty, or --replace puts what is there aside. Everything is written beside it,
-/// read back and compared, and takes its place only then; whatever fails before leaves the folder as it
-/// was. No server may hold it.
+/// The folder must be empty, or --replace removes what is there at the end. Everything is written
+/// beside it, read back and compared, and takes its place only then; whatever fails before leaves the
+/// folder as it was. No server may hold it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kvasir restore latest --replace --yes
+  kvasir restore latest --to 2026-11-21T12:00:00Z --replace --keep-old --dry-run
   kvasir restore kvasir-data/backups/20261121T150405Z-00060a24181e40000003.kvb --data new-data
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 no such backup, 6 unreachable, 8 the backup is damaged")]
@@ -47,9 +48,12 @@ pub(super) struct Restore {
     /// The newest that is not later than this versionstamp or time (RFC 3339), with latest
     #[arg(long, value_name = "WHEN")]
     to: Option<String>,
-    /// Put what is in the folder aside
+    /// Take the place of what is in the folder, which is removed once the new store was read back
     #[arg(long)]
     replace: bool,
+    /// Leave the old store beside the folder, which takes its space until somebody removes it
+    #[arg(long, requires = "replace")]
+    keep_old: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -108,6 +112,7 @@ impl Init {
                 backup,
                 to: None,
                 replace: false,
+                keep_old: false,
                 yes: false,
                 dry_run: false,
                 how: self.how,
@@ -201,7 +206,7 @@ impl Restore {
     ) -> Result<serde_json::Value, Failure> {
         let place = Place::prepare(data, self.replace)?;
         if self.replace && !self.yes && data.exists() {
-            ask(data)?;
+            ask(data, self.keep_old)?;
         }
         let url = format!("embedded:{}", place.scratch().display());
         let store = open(&url, options()).await?;
@@ -214,7 +219,7 @@ impl Restore {
         let closed = store.close().await;
         let report = done?;
         closed.context("cannot close the store")?;
-        let aside = place.commit(&SystemClock.now().0.to_string())?;
+        let aside = place.commit(&SystemClock.now().0.to_string(), self.keep_old)?;
         Ok(of_report(&report, aside.as_deref()))
     }
 
@@ -234,7 +239,7 @@ impl Restore {
                 .map_err(failed);
         }
         let target = Target::new(&config.backup, &config.server.data)?;
-        let found = self.choose(target.list().await?)?;
+        let found = self.choose(target.list().await.map_err(failed)?)?;
         let runtime = Handle::current();
         on_thread(move || source::open(target.open(&found, &runtime)?, &keys))
             .await
@@ -267,19 +272,11 @@ impl Restore {
     }
 }
 
-/// Memory for blocks of tables while a store is filled and read back once, in bytes.
-const BLOCK_CACHE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Nothing is swept while it is written, everything fits that ever did, and nothing is kept in memory
-/// for readers that do not come.
+/// Nothing is swept while it is written, and everything fits that ever did.
 fn options() -> OpenOptions {
     OpenOptions {
         sweeper: false,
-        embedded: EmbeddedSettings {
-            hot_cache_bytes: 0,
-            block_cache_bytes: BLOCK_CACHE_BYTES,
-            ..EmbeddedSettings::default()
-        },
+        embedded: restore::frugal(),
         limits: offline::widest_limits(),
         ..OpenOptions::default()
     }
@@ -311,13 +308,16 @@ async fn follow<T>(
 }
 
 fn failed(error: anyhow::Error) -> Failure {
-    match source::is_damage(&error) {
-        true => Failure {
-            exit: Exit::Damaged,
-            error,
-        },
-        false => error.into(),
+    if source::is_damage(&error) {
+        let exit = Exit::Damaged;
+        return Failure { exit, error };
     }
+    // Only stores behind HTTP are asked with that.
+    if error.chain().any(|cause| cause.is::<reqwest::Error>()) {
+        let exit = Exit::Unreachable;
+        return Failure { exit, error };
+    }
+    error.into()
 }
 
 fn of_backup(summary: &Summary) -> serde_json::Value {
@@ -363,21 +363,27 @@ fn told(answer: &serde_json::Value) -> String {
     );
     if let Some(aside) = answer["oldData"].as_str() {
         told +=
-            &format!("\nthe old data is in {aside}; remove it when you do not need it any more");
+            &format!("\nthe old store is in {aside}; remove it when you do not need it any more");
     }
     told
 }
 
 /// Lets a person say yes; without one `--yes` is needed.
 #[expect(clippy::print_stderr, reason = "questions go to standard error")]
-fn ask(data: &Path) -> Result<(), Failure> {
+fn ask(data: &Path, keep_old: bool) -> Result<(), Failure> {
     let shown = data.display();
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
             "{shown} would be replaced: add --yes to do so"
         )));
     }
-    eprint!("This replaces {shown} by the backup; what is there is put aside. Type yes to go on: ");
+    let fate = match keep_old {
+        true => "is put aside",
+        false => "is removed once the backup was restored and read back",
+    };
+    eprint!(
+        "This replaces {shown} by the backup; the store that is there {fate}. Type yes to go on: "
+    );
     std::io::stderr().flush().context("cannot ask")?;
     let mut typed = String::new();
     std::io::stdin()

@@ -122,6 +122,8 @@ pub(super) async fn mounts(config: &Config, shared: &Shared) -> Result<Vec<Mount
             hosts: settings.host,
         });
     }
+    let apart = std::mem::take(&mut *shared.apart.lock().expect("no panic while held"));
+    shared.backups.leave_out(apart);
     // Who has a host name of its own is asked before those that take all.
     mounts.sort_by_key(|mount| mount.hosts.is_empty());
     Ok(mounts)

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use kvasir_api::backups::LeftOut;
 use kvasir_kv::Store;
 use kvasir_store::Timed;
 
@@ -33,7 +34,12 @@ impl<'a> Stores<'a> {
         let Some(url) = &settings.store else {
             return Ok(self.shared.store.clone());
         };
+        let apart = |store: &Arc<dyn Store>| LeftOut {
+            mount: name.to_owned(),
+            backend: store.capabilities().backend.to_owned(),
+        };
         if let Some(store) = self.open.get(url) {
+            self.shared.note_apart(apart(store));
             return Ok(store.clone());
         }
         let options = self.shared.open_options();
@@ -45,12 +51,13 @@ impl<'a> Stores<'a> {
                 error: failure.error.context(format!("mount.{name}.store")),
             }
         })?;
-        let store = Timed::over(store);
+        let store: Arc<dyn Store> = Timed::over(store);
         self.shared.keep(OtherStore {
             store: store.clone(),
             mount: name.to_owned(),
             metrics,
         });
+        self.shared.note_apart(apart(&store));
         self.open.insert(url.clone(), store.clone());
         Ok(store)
     }
