@@ -1,14 +1,16 @@
-//! Password hashes: argon2id in PHC format, made and checked off the async threads.
+//! Password hashes: argon2id in PHC format, made and checked on threads of their own.
 //!
 //! One hash costs [`MEMORY_KIB`] of memory and tens of milliseconds of one core, so only a few run
 //! at once and only so many may wait; who comes after that is turned away instead of queueing
-//! without end. Each dialect keeps its hashes where its other data is; nothing here stores any.
+//! without end. The threads step back behind everything else that wants the cores ([`NICENESS`]).
+//! Each dialect keeps its hashes where its other data is; nothing here stores any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::SaltString;
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -34,6 +36,10 @@ pub const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// Most hashes that wait for their turn. At 30 ms each on two cores that is a second.
 pub const WAITING_MAX: usize = 64;
+
+/// How far the threads step back, in steps of `nice(2)`. With 5 a thread gets a third of what others
+/// get while all cores are busy, and a whole core while one is free.
+pub const NICENESS: i32 = 5;
 
 const SALT_BYTES: usize = 16;
 
@@ -81,6 +87,45 @@ pub struct Passwords(Arc<Bounds>);
 struct Bounds {
     turns: Arc<Semaphore>,
     waiting: AtomicUsize,
+    threads: Threads,
+}
+
+/// The blocking threads of a runtime that runs nothing else. They start when they are first needed
+/// and end after idle seconds.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn new(at_once: usize) -> std::io::Result<Threads> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .thread_name("kvasir-password")
+            .max_blocking_threads(at_once)
+            .on_thread_start(step_back)
+            .build()?;
+        Ok(Threads(Some(runtime)))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("only taken when dropped")
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Waiting for a hash that nobody wants any more would block whoever drops this.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Lowers the priority of the calling thread; Linux keeps it for each thread of its own.
+fn step_back() {
+    // Without it hashes are as urgent as everything else, which is no reason to refuse logins.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        tracing::warn!(%error, "the threads of password hashes keep their priority");
+    }
 }
 
 impl Default for Passwords {
@@ -93,10 +138,16 @@ impl Default for Passwords {
 
 impl Passwords {
     /// At most `at_once` hashes run at the same time; at least one.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system refuses the handles of a runtime, as it would at any start.
     pub fn new(at_once: usize) -> Passwords {
+        let at_once = at_once.max(1);
         Passwords(Arc::new(Bounds {
-            turns: Arc::new(Semaphore::new(at_once.max(1))),
+            turns: Arc::new(Semaphore::new(at_once)),
             waiting: AtomicUsize::new(0),
+            threads: Threads::new(at_once).expect("a runtime without drivers needs no handles"),
         }))
     }
 
@@ -136,7 +187,7 @@ impl Passwords {
         let turn = self.0.turns.clone().acquire_owned().await;
         drop(place);
         let turn = turn.expect("the semaphore is never closed");
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.0.threads.runtime().spawn_blocking(move || {
             let done = work();
             drop(turn);
             done
@@ -269,6 +320,17 @@ mod tests {
                 actual: PASSWORD_BYTES_MAX + 1
             })
         );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn hashes_are_made_on_threads_that_step_back() {
+        let passwords = Passwords::new(1);
+        let own = rustix::process::getpriority_process(None).unwrap();
+        let theirs = passwords.run(|| rustix::process::getpriority_process(None));
+        assert_eq!(theirs.await, Ok(Ok((own + NICENESS).min(19))));
+        let after = rustix::process::getpriority_process(None).unwrap();
+        assert_eq!(after, own, "other threads keep their priority");
     }
 
     #[tokio::test]

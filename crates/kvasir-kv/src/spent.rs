@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use pin_project_lite::pin_project;
+
 /// Most single spells that one request keeps; their time is summed beyond it.
 pub const SPELLS_MAX: usize = 256;
 
@@ -127,10 +129,7 @@ impl Spent {
 
     /// Charges what `work` does to this account.
     pub fn around<F: Future>(self: Arc<Self>, work: F) -> Around<F> {
-        Around {
-            spent: self,
-            work: Box::pin(work),
-        }
+        Around { spent: self, work }
     }
 
     /// Charges what `work` does right now to this account.
@@ -199,19 +198,22 @@ impl Drop for Current {
     }
 }
 
-/// See [`Spent::around`].
-pub struct Around<F> {
-    spent: Arc<Spent>,
-    work: Pin<Box<F>>,
+pin_project! {
+    /// See [`Spent::around`].
+    pub struct Around<F> {
+        spent: Arc<Spent>,
+        #[pin]
+        work: F,
+    }
 }
 
 impl<F: Future> Future for Around<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.get_mut();
-        let _current = Current::set(Arc::clone(&this.spent));
-        this.work.as_mut().poll(cx)
+        let this = self.project();
+        let _current = Current::set(Arc::clone(this.spent));
+        this.work.poll(cx)
     }
 }
 

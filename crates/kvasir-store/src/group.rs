@@ -11,6 +11,7 @@
 //!
 //! [`Engine`] is the whole interface to a backend; nothing here knows files.
 
+mod answers;
 mod queue;
 mod watchdog;
 
@@ -32,6 +33,7 @@ use crate::open::OpenOptions;
 use crate::sweeper::ExpiryHint;
 use crate::watch::Hub;
 
+use answers::Answers;
 use queue::{Answer, GroupTimes, Job, Queue, Task};
 
 pub(crate) use watchdog::WATCH_EVERY;
@@ -158,6 +160,7 @@ impl Committer {
         let worker = Worker {
             engine,
             queue: Arc::clone(&queue),
+            answers: Answers::start(Arc::clone(&queue)),
             stamps: HybridClock::after(last),
             last,
             clock: Arc::clone(&options.clock),
@@ -293,6 +296,7 @@ impl Failer {
 struct Worker<E> {
     engine: E,
     queue: Arc<Queue>,
+    answers: Answers,
     stamps: HybridClock,
     /// The newest versionstamp of the groups so far.
     last: Versionstamp,
@@ -392,12 +396,10 @@ impl<E: Engine> Worker<E> {
         if let Some(at) = next_expiry {
             self.hint.observe(at);
         }
-        let count = answers.len();
-        for answer in answers {
+        for answer in &answers {
             answer.count(&self.metrics);
-            answer.send(times);
         }
-        self.queue.release(count, bytes);
+        self.answers.send(answers, times, bytes);
         Ok(())
     }
 

@@ -225,6 +225,7 @@ macro_rules! conformance_suite {
                     a_get_returns_what_was_written,
                     a_read_sees_every_commit_acknowledged_before_it,
                     a_read_of_no_ranges_is_an_empty_snapshot,
+                    the_first_entry_of_a_range_is_the_first_live_one,
                     results_come_one_per_range_in_request_order,
                     a_range_holds_its_start_but_not_its_end,
                     an_inverted_range_is_empty,

@@ -1,6 +1,6 @@
 // What every page is made of: headings, notes, empty states, dialogs, toasts, key labels.
 // @ts-check
-import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { Icon } from "./icons.js";
 import { keyText, partClass, partLabel } from "./keys.js";
 
@@ -84,7 +84,7 @@ const FOCUSABLE = 'button:not(:disabled), [href], input:not(:disabled), select:n
 export function Dialog({ title, close, foot, wide = false, children }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const id = useRef(`dialog-${Math.random().toString(36).slice(2)}`).current;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = /** @type {HTMLElement | null} */ (document.activeElement);
     const element = box.current;
     const first = element?.querySelector("[data-first]") ?? element?.querySelector(".dialog-body input, .dialog-body select, .dialog-body textarea") ?? element?.querySelector("button");

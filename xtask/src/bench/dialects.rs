@@ -117,6 +117,9 @@ impl Bench {
             "true",
             "--tls-listen",
             "127.0.0.1:0",
+            // One client signs everything here, which would soon be refused by default.
+            "--edgekv.nonces_per_client_max",
+            "4000000",
         ];
         let server = self.kvasir(&data, &more)?;
         let signer = Arc::new(Signer::of(&data)?);

@@ -28,17 +28,9 @@ pub(crate) async fn read(
     now: UnixMillis,
 ) -> Result<Snapshot> {
     if let [only] = read.ranges.as_slice()
-        && let Some(key) = single_key(&only.range)
+        && let Some(result) = from_cache(reads, only, now)?
     {
-        // One entry is a snapshot by itself, so the cache may answer.
-        let mut collector = Collector::for_range(only, now);
-        if !collector.is_full()
-            && let Some(entry) = reads.get(key)?
-        {
-            // A single entry always fits.
-            let _ = collector.push(entry);
-        }
-        let ranges = vec![collector.into_result()];
+        let ranges = vec![result];
         return Ok(Snapshot { ranges });
     }
     let mut reading = Reading {
@@ -65,6 +57,28 @@ pub(crate) async fn read(
         Ok(reading.finish())
     };
     in_background(rest).await
+}
+
+/// The answer to a range that one entry settles: it holds one key, or only its first entry is wanted
+/// and that stands at its start, which is how the npm client reads single keys. One entry is a
+/// snapshot by itself, so the cache may answer.
+fn from_cache(reads: &Reads, range: &RangeRead, now: UnixMillis) -> Result<Option<RangeResult>> {
+    let is_single = single_key(&range.range).is_some();
+    let wants_first = range.limit == 1 && !range.reverse;
+    let start = &range.range.start;
+    if !is_single && (!wants_first || start.is_empty() || range.range.is_empty()) {
+        return Ok(None);
+    }
+    let mut collector = Collector::for_range(range, now);
+    if !collector.is_full()
+        && let Some(entry) = reads.get(start)?
+    {
+        // A single entry always fits.
+        let _ = collector.push(entry);
+    }
+    let result = collector.into_result();
+    let is_settled = is_single || !result.entries.is_empty();
+    Ok(is_settled.then_some(result))
 }
 
 /// Runs `work` where it may block.

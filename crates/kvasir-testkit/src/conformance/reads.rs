@@ -74,6 +74,21 @@ pub async fn a_read_of_no_ranges_is_an_empty_snapshot(bed: Bed) {
     assert_eq!(snapshot.ranges, []);
 }
 
+/// Whether or not one stands at the start of the range, which some clients read single keys by.
+pub async fn the_first_entry_of_a_range_is_the_first_live_one(bed: Bed) {
+    bed.set_until("b", "1", later(10)).await;
+    bed.set("c", "2").await;
+    let first = async |start: &str| bed.names(RangeRead::new(between(start, "z"), 1)).await;
+    let none: [&str; 0] = [];
+    assert_eq!(first("a").await, ["b"]);
+    assert_eq!(first("b").await, ["b"]);
+    assert_eq!(first("d").await, none);
+    bed.clock.set(later(10));
+    assert_eq!(first("b").await, ["c"]);
+    bed.apply(Mutation::delete(key("c"))).await;
+    assert_eq!(first("c").await, none);
+}
+
 /// Also where ranges overlap, repeat or find nothing.
 pub async fn results_come_one_per_range_in_request_order(bed: Bed) {
     for name in ["a", "b", "c"] {

@@ -36,11 +36,13 @@ impl BodyPace {
 
 /// A request body that fails with [`TooSlow`] when the client does not keep the pace.
 ///
-/// The usual body is there when it is asked for, and then costs no timer.
+/// The usual body came with its head and costs no timer. hyper hands it over only after it was asked
+/// once in vain, so the timer waits for the second time.
 pub(super) struct Paced {
     body: Incoming,
     pace: BodyPace,
     bytes: u64,
+    was_asked: bool,
     wait: Option<Wait>,
 }
 
@@ -55,6 +57,7 @@ impl Paced {
             body,
             pace,
             bytes: 0,
+            was_asked: false,
             wait: None,
         }
     }
@@ -85,6 +88,11 @@ impl http_body::Body for Paced {
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending if !this.was_asked => {
+                this.was_asked = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Pending => {
                 let wait = this.wait.get_or_insert_with(|| Wait {
                     since: Instant::now(),

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use http::{HeaderValue, header};
 use kvasir_auth::Verb;
 use kvasir_kv::keyspace::Cursor;
-use kvasir_kv::{AtomicWrite, Entry, Key, KeyRange, Mutation};
+use kvasir_kv::{AtomicWrite, Entry, Key, KeyRange, Mutation, RangeRead, SnapshotRead};
 
 use crate::context::Ctx;
 use crate::error::ApiError;
@@ -18,6 +18,10 @@ use super::Head;
 
 /// Bytes of entries that a limited list holds at once, so that it need not be read twice.
 const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Longest list that is asked for in one read. A read of this length ends sooner than a scan would
+/// have handed it to another thread.
+const READ_AT_ONCE_MAX: usize = 256;
 
 /// Bytes that an entry costs beside its key and value.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
@@ -94,6 +98,23 @@ struct Found {
 /// Finds the end of a limited list before its first byte is sent, because the cursor travels in a
 /// header. A long one is then read a second time instead of being held.
 async fn look_ahead(ctx: &Ctx, selection: &Selection, limit: usize) -> Result<Found, ApiError> {
+    if limit <= READ_AT_ONCE_MAX {
+        // One more than asked for tells whether the limit cuts.
+        let mut read = RangeRead::new(selection.range.clone(), limit + 1);
+        read.reverse = selection.reverse;
+        read.bytes_max = HELD_BYTES_MAX;
+        let mut ranges = ctx.keyspace.read(SnapshotRead::range(read)).await?.ranges;
+        let mut found = ranges.pop().unwrap_or_default();
+        if !found.cut_by_bytes {
+            let is_cut = found.entries.len() > limit;
+            found.entries.truncate(limit);
+            let last = found.entries.last().filter(|_| is_cut);
+            return Ok(Found {
+                cut_after: last.map(|last| last.key.clone()),
+                held: Some(found.entries),
+            });
+        }
+    }
     let mut pages = ctx.keyspace.scan(&selection.range, selection.reverse);
     let mut held = Some(Vec::new());
     let mut held_bytes = 0;
