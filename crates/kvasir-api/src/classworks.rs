@@ -38,7 +38,7 @@ use tokio::sync::Semaphore;
 
 use crate::context::Ctx;
 use crate::error::ApiError;
-use crate::mount::Dialect;
+use crate::mount::{Dialect, Direct};
 use crate::openapi;
 use crate::request::RequestInfo;
 
@@ -176,16 +176,17 @@ impl Dialect for Classworks {
         request: &'a Parts,
         _body: &mut Body,
         info: &'a RequestInfo,
-    ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
+    ) -> Option<Direct<'a>> {
         let is_read = matches!(request.method, Method::GET | Method::HEAD);
-        is_read.then(|| -> BoxFuture<'a, _> {
-            Box::pin(handlers::serve(
+        is_read.then(|| Direct {
+            route: None,
+            answer: Box::pin(handlers::serve(
                 &self.app,
                 self.face,
                 request,
                 info,
                 Body::empty(),
-            ))
+            )),
         })
     }
 

@@ -24,17 +24,19 @@ pub mod wire;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
 use http::Method;
+use http::request::Parts;
 use kvasir_kv::UnixMillis;
 use serde::Deserialize;
 
 use crate::context::Ctx;
 use crate::databases::Databases;
 use crate::error::ApiError;
-use crate::mount::{Dialect, finish};
+use crate::mount::{Dialect, Direct, RouteName, finish};
 use crate::openapi;
 use crate::request::RequestInfo;
 use token::DataTokens;
@@ -58,6 +60,10 @@ struct Description;
 
 /// Segment below the mount under which the data path lies.
 const DATA_PATH: &str = "kv-connect";
+
+/// The two requests of the data path that are asked most.
+const READ: &str = "snapshot_read";
+const WRITE: &str = "atomic_write";
 
 /// How often leases that ran out are looked for, in milliseconds.
 const LEASE_CHECK_MS: i64 = 1_000;
@@ -104,6 +110,8 @@ struct Inner {
     databases: Databases,
     tokens: DataTokens,
     finished: queue::Finished,
+    read_route: RouteName,
+    write_route: RouteName,
 }
 
 impl Deno {
@@ -111,7 +119,10 @@ impl Deno {
     pub fn new(ctx: Ctx, settings: Settings) -> Deno {
         let databases = Databases::new(ctx.system.clone());
         let tokens = DataTokens::new(&ctx, &settings);
+        let route = |last: &str| format!("{}/{DATA_PATH}/{{database}}/{last}", ctx.base).into();
         Deno(Arc::new(Inner {
+            read_route: route(READ),
+            write_route: route(WRITE),
             ctx,
             settings,
             databases,
@@ -154,14 +165,8 @@ impl Dialect for Deno {
         let mut routes = Router::new()
             .route(root, post(metadata::exchange_default))
             .route(&format!("{base}/db/{{database}}"), post(metadata::exchange))
-            .route(
-                &format!("{data}/snapshot_read"),
-                post(data_path::snapshot_read),
-            )
-            .route(
-                &format!("{data}/atomic_write"),
-                post(data_path::atomic_write),
-            )
+            .route(&format!("{data}/{READ}"), post(data_path::snapshot_read))
+            .route(&format!("{data}/{WRITE}"), post(data_path::atomic_write))
             .route(&format!("{data}/watch"), post(watch::watch))
             .route(&format!("{base}/queue/{{database}}"), post(queue::enqueue))
             .route(
@@ -185,6 +190,36 @@ impl Dialect for Deno {
             routes = routes.route(&format!("{base}/"), post(metadata::exchange_default));
         }
         finish(routes.with_state(Arc::clone(&self.0)))
+    }
+
+    fn direct<'a>(
+        &'a self,
+        request: &'a Parts,
+        body: &mut Body,
+        info: &'a RequestInfo,
+    ) -> Option<Direct<'a>> {
+        let below = self.below(request.uri.path())?.strip_prefix('/')?;
+        let rest = below.strip_prefix(DATA_PATH)?.strip_prefix('/')?;
+        let (database, last) = rest.split_once('/')?;
+        // The router decodes names; those that need it are no databases, and it says so.
+        if request.method != Method::POST || database.is_empty() || database.contains('%') {
+            return None;
+        }
+        let (deno, headers) = (&*self.0, &request.headers);
+        let mut body = || std::mem::take(body);
+        let (route, answer): (_, BoxFuture<'a, _>) = match last {
+            READ => {
+                let answer = data_path::read(deno, database, info, headers, body());
+                (&deno.read_route, Box::pin(answer))
+            }
+            WRITE => {
+                let answer = data_path::write(deno, database, info, headers, body());
+                (&deno.write_route, Box::pin(answer))
+            }
+            _ => return None,
+        };
+        let route = Some(route.clone());
+        Some(Direct { route, answer })
     }
 
     fn openapi(&self) -> utoipa::openapi::OpenApi {

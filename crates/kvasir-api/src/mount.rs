@@ -49,7 +49,7 @@ pub trait Dialect: Send + Sync + 'static {
         _request: &'a Parts,
         _body: &mut Body,
         _info: &'a RequestInfo,
-    ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
+    ) -> Option<Direct<'a>> {
         None
     }
 
@@ -63,11 +63,6 @@ pub trait Dialect: Send + Sync + 'static {
     /// What the routes are, at the mount's paths; see [`crate::openapi`].
     fn openapi(&self) -> utoipa::openapi::OpenApi {
         utoipa::openapi::OpenApi::default()
-    }
-
-    /// The template of the route that [`Dialect::direct`] answers in place of, for metrics.
-    fn direct_route(&self) -> String {
-        String::new()
     }
 
     /// Takes over which origins' web pages may use the dialect, as its `cors_origins` setting says.
@@ -85,6 +80,22 @@ pub trait Dialect: Send + Sync + 'static {
     }
 }
 
+/// What answers a request past the router.
+pub struct Direct<'a> {
+    /// The route that would have answered, for metrics; `None` where routes have no names.
+    pub route: Option<RouteName>,
+    /// The answer.
+    pub answer: BoxFuture<'a, Result<Response, ApiError>>,
+}
+
+/// An answer, and which route gave it.
+pub struct Answered {
+    /// The answer, with every failure rendered.
+    pub response: Response,
+    /// `None` if there is no such route, or it was not got to.
+    pub route: Option<RouteName>,
+}
+
 /// Completes a dialect's routes: unknown paths and methods fail with an [`ApiError`], so that they
 /// are rendered like every other failure.
 pub fn finish(routes: Router) -> Router {
@@ -100,8 +111,7 @@ pub fn finish(routes: Router) -> Router {
         })
 }
 
-/// Which route answered, as its template. In the extensions of an answer, for metrics; an answer
-/// without one had no route.
+/// Which route answered, as its template, for metrics. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct RouteName(Named);
 
@@ -109,6 +119,12 @@ pub struct RouteName(Named);
 enum Named {
     Matched(MatchedPath),
     Direct(Arc<str>),
+}
+
+impl From<String> for RouteName {
+    fn from(template: String) -> RouteName {
+        RouteName(Named::Direct(template.into()))
+    }
 }
 
 impl RouteName {
@@ -121,6 +137,7 @@ impl RouteName {
     }
 }
 
+/// Leaves the name of the route in the extensions of its answer.
 async fn name_route(request: axum::extract::Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
@@ -154,7 +171,6 @@ struct Mount {
     dialect: Arc<dyn Dialect>,
     routes: Router,
     hosts: Vec<String>,
-    direct_route: Arc<str>,
 }
 
 /// A dialect and the host names that lead to it; none for all.
@@ -186,7 +202,6 @@ impl Site {
             .into_iter()
             .map(|Place { dialect, hosts }| Mount {
                 routes: dialect.routes(),
-                direct_route: dialect.direct_route().into(),
                 dialect,
                 hosts: hosts.iter().map(|host| plain_host(host)).collect(),
             })
@@ -216,7 +231,7 @@ impl Site {
 
     /// Answers one request; see [`Found::handle`].
     pub async fn handle(&self, request: Request<Body>, info: &RequestInfo) -> Response {
-        self.find(info).handle(request, info).await
+        self.find(info).handle(request, info).await.response
     }
 }
 
@@ -239,23 +254,23 @@ impl Found<'_> {
     }
 
     /// Answers the request. Never fails: every error is rendered.
-    pub async fn handle(&self, request: Request<Body>, info: &RequestInfo) -> Response {
+    pub async fn handle(&self, request: Request<Body>, info: &RequestInfo) -> Answered {
         let access = self.site.access.as_ref();
         let standing = access.and_then(|access| access.count_address(info.client));
         let too_soon = standing.filter(|standing| !standing.is_allowed);
-        let mut response = match (self.mount, too_soon) {
-            (None, _) => plain(&ApiError::not_found("no such route")),
+        let (mut response, route) = match (self.mount, too_soon) {
+            (None, _) => (plain(&ApiError::not_found("no such route")), None),
             (Some(mount), None) => mount.answer(request, info).await,
             (Some(mount), Some(refused)) => {
                 let error = ApiError::too_many_requests(refused.retry_after_seconds());
-                mount.rendered(error.into_response(), info)
+                (mount.rendered(error.into_response(), info), None)
             }
         };
         if let Some(standing) = standing {
             tell_standing(response.headers_mut(), &standing);
         }
         response.headers_mut().insert(REQUEST_ID, info.id.header());
-        response
+        Answered { response, route }
     }
 
     /// The answer to a request that is refused before its dialect sees it, in the shape of the
@@ -281,21 +296,24 @@ impl Mount {
         self.hosts.is_empty() || self.hosts.contains(&plain_host(host))
     }
 
-    async fn answer(&self, request: Request<Body>, info: &RequestInfo) -> Response {
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        info: &RequestInfo,
+    ) -> (Response, Option<RouteName>) {
         let (parts, mut body) = request.into_parts();
         if let Some(direct) = self.dialect.direct(&parts, &mut body, info) {
-            let mut response = match direct.await {
+            let response = match direct.answer.await {
                 Ok(response) => response,
                 Err(error) => self.rendered(error.into_response(), info),
             };
-            let name = RouteName(Named::Direct(self.direct_route.clone()));
-            response.extensions_mut().insert(name);
-            return response;
+            return (response, direct.route);
         };
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(info.clone());
-        let Ok(response) = self.routes.clone().oneshot(request).await;
-        self.rendered(response, info)
+        let Ok(mut response) = self.routes.clone().oneshot(request).await;
+        let route = response.extensions_mut().remove::<RouteName>();
+        (self.rendered(response, info), route)
     }
 
     /// The response, with an [`ApiError`] in it rendered by the dialect.
@@ -304,9 +322,6 @@ impl Mount {
             return response;
         };
         let mut rendered = self.dialect.render(&error, info);
-        if let Some(name) = response.extensions_mut().remove::<RouteName>() {
-            rendered.extensions_mut().insert(name);
-        }
         for name in KEPT_HEADERS {
             if let Some(value) = response.headers_mut().remove(&name) {
                 rendered.headers_mut().insert(name, value);

@@ -29,7 +29,7 @@ use utoipa::OpenApi;
 
 use crate::context::Ctx;
 use crate::error::ApiError;
-use crate::mount::{Dialect, finish};
+use crate::mount::{Dialect, Direct, RouteName, finish};
 use crate::openapi;
 use crate::problem;
 use crate::request::RequestInfo;
@@ -67,6 +67,8 @@ struct Rested {
     ctx: Ctx,
     cors: Arc<Cors>,
     watches: Arc<Semaphore>,
+    /// The route of one entry.
+    entry_route: RouteName,
 }
 
 impl FromRef<Rested> for Ctx {
@@ -79,6 +81,7 @@ impl Rest {
     /// The dialect at the path and on the keyspace of `ctx`.
     pub fn new(ctx: Ctx, settings: Settings) -> Rest {
         Rest(Rested {
+            entry_route: format!("{}/{{*keypath}}", ctx.base).into(),
             ctx,
             cors: Arc::new(Cors::new(settings.cors_origins)),
             watches: Arc::new(Semaphore::new(
@@ -129,18 +132,20 @@ impl Dialect for Rest {
         request: &'a Parts,
         body: &mut Body,
         info: &'a RequestInfo,
-    ) -> Option<BoxFuture<'a, Result<Response, ApiError>>> {
+    ) -> Option<Direct<'a>> {
         if request.uri.query().is_some() || self.0.cors.concerns(&request.headers) {
             return None;
         }
-        match request.method {
-            Method::GET => Some(Box::pin(handlers::get_plain(&self.0, request, info))),
+        let answer: BoxFuture<'a, _> = match request.method {
+            Method::GET => Box::pin(handlers::get_plain(&self.0, request, info)),
             Method::PUT => {
                 let body = std::mem::take(body);
-                Some(Box::pin(handlers::put_plain(&self.0, request, body, info)))
+                Box::pin(handlers::put_plain(&self.0, request, body, info))
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        let route = Some(self.0.entry_route.clone());
+        Some(Direct { route, answer })
     }
 
     fn openapi(&self) -> utoipa::openapi::OpenApi {
@@ -152,10 +157,6 @@ impl Dialect for Rest {
             proofs: &[openapi::proof::TOKEN],
         };
         shared.complete(ApiDoc::openapi(), self.base())
-    }
-
-    fn direct_route(&self) -> String {
-        format!("{}/{{*keypath}}", self.base())
     }
 
     fn allow_origins(&self, origins: &[String]) {

@@ -178,6 +178,12 @@ impl KeyRange {
     pub fn is_empty(&self) -> bool {
         self.start >= self.end
     }
+
+    /// The key of a range that holds no other one.
+    pub fn single_key(&self) -> Option<&Key> {
+        let rest = self.end.as_bytes().strip_prefix(self.start.as_bytes())?;
+        (rest == [0]).then_some(&self.start)
+    }
 }
 
 #[cfg(test)]
@@ -204,6 +210,16 @@ mod tests {
 
         let everything = KeyRange::starting_with(&Key::default());
         assert!(everything.contains(&Key::new(vec![0xff; crate::limits::KEY_BYTES_MAX])));
+    }
+
+    #[test]
+    fn single_keys_are_told_from_ranges() {
+        let key = Key::from_strings(["a"]);
+        assert_eq!(KeyRange::single(key.clone()).single_key(), Some(&key));
+        let empty = Key::default();
+        assert_eq!(KeyRange::single(empty.clone()).single_key(), Some(&empty));
+        assert_eq!(KeyRange::below(&key).single_key(), None);
+        assert_eq!(KeyRange::starting_with(&empty).single_key(), None);
     }
 
     #[test]

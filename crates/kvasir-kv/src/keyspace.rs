@@ -16,7 +16,7 @@ use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::key::{Key, KeyRange};
 use crate::limits::{BOUND_BYTES_MAX, KEY_BYTES_MAX};
-use crate::read::{RangeRead, Snapshot, SnapshotRead};
+use crate::read::{RangeRead, RangeResult, Snapshot, SnapshotRead};
 use crate::store::{ChangeStream, PageStream, Store, WatchStream};
 use crate::write::{AtomicWrite, Check, Mutation, Outcome};
 
@@ -158,7 +158,11 @@ impl Keyspace {
     /// `TooLarge` for a key over [`BOUND_BYTES_MAX`], else as [`Store::get`].
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>> {
         check_len(key, BOUND_BYTES_MAX)?;
-        let entry = self.store.get(&self.stored_key(key)).await?;
+        let key = self.stored_key(key);
+        let entry = match self.store.at_hand(&key) {
+            Some(entry) => Some(entry),
+            None => self.store.get(&key).await?,
+        };
         Ok(entry.map(|entry| self.strip(entry)))
     }
 
@@ -172,6 +176,20 @@ impl Keyspace {
             check_len(&range.range.start, BOUND_BYTES_MAX)?;
             check_len(&range.range.end, BOUND_BYTES_MAX)?;
             range.range = self.stored_range(&range.range);
+        }
+        // One entry is a snapshot by itself.
+        if let [only] = read.ranges.as_slice()
+            && only.is_settled_by_start()
+            && let Some(entry) = self.store.at_hand(&only.range.start)
+        {
+            let entries = vec![self.strip(entry)];
+            let found = RangeResult {
+                entries,
+                cut_by_bytes: false,
+            };
+            return Ok(Snapshot {
+                ranges: vec![found],
+            });
         }
         let mut snapshot = self.store.read(read).await?;
         for range in &mut snapshot.ranges {

@@ -57,6 +57,14 @@ impl RangeRead {
         RangeRead::new(KeyRange::single(key), 1)
     }
 
+    /// Whether an entry at the start of the range, if there is one, is the whole answer: the range
+    /// holds no other key, or only its first entry is wanted, which is how the npm client of KV
+    /// Connect reads single keys.
+    pub fn is_settled_by_start(&self) -> bool {
+        let wants_first = self.limit == 1 && !self.reverse && !self.range.is_empty();
+        self.limit > 0 && (wants_first || self.range.single_key().is_some())
+    }
+
     /// The same range from its high end.
     pub fn reversed(self) -> RangeRead {
         RangeRead {

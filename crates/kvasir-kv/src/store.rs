@@ -37,6 +37,12 @@ pub trait Store: Send + Sync + 'static {
         Ok(snapshot.into_firsts().next().flatten())
     }
 
+    /// What [`Store::get`] would answer now, where that is at hand without waiting. `None` says nothing:
+    /// the entry may be there or not.
+    fn at_hand(&self, _key: &Key) -> Option<Entry> {
+        None
+    }
+
     /// All ranges from one snapshot that holds every commit acknowledged before the call.
     ///
     /// # Errors

@@ -177,6 +177,10 @@ impl Store for EmbeddedStore {
         Ok(entry.filter(|entry| entry.expires_at.is_none() || !entry.is_expired(self.clock.now())))
     }
 
+    fn at_hand(&self, key: &Key) -> Option<Entry> {
+        self.reads.at_hand(key, &*self.clock)
+    }
+
     async fn read(&self, read: SnapshotRead) -> Result<Snapshot> {
         collect::check_ranges(&read)?;
         read::read(&self.reads, read, self.clock.now()).await

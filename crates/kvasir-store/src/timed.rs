@@ -51,6 +51,11 @@ impl Store for Timed {
         answer
     }
 
+    // Takes less time than noting it.
+    fn at_hand(&self, key: &Key) -> Option<Entry> {
+        self.0.at_hand(key)
+    }
+
     async fn read(&self, read: SnapshotRead) -> Result<Snapshot> {
         if read.ranges.iter().any(|range| range.limit > 1) {
             spent::scanned();

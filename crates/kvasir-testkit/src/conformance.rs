@@ -224,6 +224,7 @@ macro_rules! conformance_suite {
                     an_empty_store_holds_nothing,
                     a_get_returns_what_was_written,
                     a_read_sees_every_commit_acknowledged_before_it,
+                    what_is_at_hand_is_never_out_of_date,
                     a_read_of_no_ranges_is_an_empty_snapshot,
                     the_first_entry_of_a_range_is_the_first_live_one,
                     results_come_one_per_range_in_request_order,

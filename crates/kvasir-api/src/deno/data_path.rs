@@ -119,8 +119,19 @@ pub(super) async fn snapshot_read(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { session, version } = admit(&deno, &database, &info, &headers).await?;
-    let body = body::read(&headers, body, wire::BODY_BYTES_MAX).await?;
+    read(&deno, &database, &info, &headers, body).await
+}
+
+/// See [`snapshot_read`].
+pub(super) async fn read(
+    deno: &Inner,
+    database: &str,
+    info: &RequestInfo,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Admitted { session, version } = admit(deno, database, info, headers).await?;
+    let body = body::read(headers, body, wire::BODY_BYTES_MAX).await?;
     let mut read = wire::snapshot_read(body)?;
     narrow(&session, &mut read, deno.ctx.clock.now())?;
 
@@ -173,8 +184,19 @@ pub(super) async fn atomic_write(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let Admitted { session, .. } = admit(&deno, &database, &info, &headers).await?;
-    let body = body::read(&headers, body, wire::BODY_BYTES_MAX).await?;
+    write(&deno, &database, &info, &headers, body).await
+}
+
+/// See [`atomic_write`].
+pub(super) async fn write(
+    deno: &Inner,
+    database: &str,
+    info: &RequestInfo,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let Admitted { session, .. } = admit(deno, database, info, headers).await?;
+    let body = body::read(headers, body, wire::BODY_BYTES_MAX).await?;
     let ctx = &deno.ctx;
     let now = ctx.clock.now();
     let write = wire::atomic_write(body, deno.settings.v8_compat, now)?;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
-use kvasir_kv::{Cause, Entry, Error, Key, Result, UnixMillis, Versionstamp};
+use kvasir_kv::{Cause, Clock, Entry, Error, Key, Result, UnixMillis, Versionstamp};
 
 use super::Opened;
 use super::cache::HotCache;
@@ -100,6 +100,18 @@ impl Reads {
         let before = std::mem::replace(&mut *current, view);
         drop(current);
         drop(before);
+    }
+
+    /// One entry, from the cache and not expired.
+    pub(crate) fn at_hand(&self, key: &Key, clock: &dyn Clock) -> Option<Entry> {
+        self.ensure_open().ok()?;
+        let entry = self.cache.get(key)?;
+        // Most entries never expire, and then nobody looks at the clock.
+        if entry.expires_at.is_some() && entry.is_expired(clock.now()) {
+            return None;
+        }
+        self.metrics.cache_hits.inc();
+        Some(entry)
     }
 
     /// One entry, from the cache or the published state.

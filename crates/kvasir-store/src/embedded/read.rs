@@ -59,25 +59,20 @@ pub(crate) async fn read(
     in_background(rest).await
 }
 
-/// The answer to a range that one entry settles: it holds one key, or only its first entry is wanted
-/// and that stands at its start, which is how the npm client reads single keys. One entry is a
-/// snapshot by itself, so the cache may answer.
+/// The answer to a range that the entry at its start settles. One entry is a snapshot by itself, so
+/// the cache may answer.
 fn from_cache(reads: &Reads, range: &RangeRead, now: UnixMillis) -> Result<Option<RangeResult>> {
-    let is_single = single_key(&range.range).is_some();
-    let wants_first = range.limit == 1 && !range.reverse;
     let start = &range.range.start;
-    if !is_single && (!wants_first || start.is_empty() || range.range.is_empty()) {
+    if start.is_empty() || !range.is_settled_by_start() {
         return Ok(None);
     }
     let mut collector = Collector::for_range(range, now);
-    if !collector.is_full()
-        && let Some(entry) = reads.get(start)?
-    {
+    if let Some(entry) = reads.get(start)? {
         // A single entry always fits.
         let _ = collector.push(entry);
     }
     let result = collector.into_result();
-    let is_settled = is_single || !result.entries.is_empty();
+    let is_settled = !result.entries.is_empty() || range.range.single_key().is_some();
     Ok(is_settled.then_some(result))
 }
 
@@ -146,7 +141,7 @@ impl Reading {
                 return Ok(true);
             };
             let mut collector = Collector::for_range(&range, self.now);
-            if let Some(key) = single_key(&range.range) {
+            if let Some(key) = range.range.single_key().filter(|key| !key.is_empty()) {
                 // Filters answer a point read faster than a range.
                 if !collector.is_full()
                     && let Some(entry) = self.view.get(key, &self.metrics)?
@@ -171,12 +166,6 @@ impl Reading {
             ranges: self.results,
         }
     }
-}
-
-/// The key of a range that holds one.
-fn single_key(range: &KeyRange) -> Option<&Key> {
-    let rest = range.end.as_bytes().strip_prefix(range.start.as_bytes())?;
-    (rest == [0] && !range.start.is_empty()).then_some(&range.start)
 }
 
 /// The records of a range, in either direction.

@@ -169,7 +169,7 @@ impl ReadPlan {
         for asked in &read.ranges {
             let source = if asked.limit == 0 || asked.range.is_empty() {
                 Source::Nothing
-            } else if is_single(&asked.range) {
+            } else if asked.range.single_key().is_some() {
                 plan.points.push(asked.range.start.clone());
                 Source::Point
             } else {
@@ -335,11 +335,6 @@ fn fits_one_statement(ranges: &[RangeQuery]) -> bool {
         .map(|query| query.limit)
         .fold(0_usize, usize::saturating_add);
     ranges.len() <= UNION_RANGES_MAX && entries <= UNION_ENTRIES_MAX
-}
-
-fn is_single(range: &KeyRange) -> bool {
-    let (start, end) = (range.start.as_bytes(), range.end.as_bytes());
-    end.len() == start.len() + 1 && end.starts_with(start) && end.ends_with(&[0])
 }
 
 /// The pages of a scan, each from a snapshot of its own.
@@ -515,17 +510,4 @@ pub(super) fn snapshot_scan(shared: Arc<Shared>, range: KeyRange, reverse: bool)
             }
         }
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn single_keys_are_told_from_ranges() {
-        assert!(is_single(&KeyRange::single(Key::from_strings(["a"]))));
-        assert!(is_single(&KeyRange::single(Key::default())));
-        assert!(!is_single(&KeyRange::below(&Key::from_strings(["a"]))));
-        assert!(!is_single(&KeyRange::starting_with(&Key::default())));
-    }
 }

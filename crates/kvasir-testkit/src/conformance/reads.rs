@@ -68,6 +68,30 @@ pub async fn a_read_sees_every_commit_acknowledged_before_it(bed: Bed) {
     }
 }
 
+/// What is at hand is what a read finds, also after changes and at an expiry.
+pub async fn what_is_at_hand_is_never_out_of_date(bed: Bed) {
+    let check = async || {
+        let (at_hand, read) = (bed.store().at_hand(&key("a")), bed.entry("a").await);
+        assert!(at_hand.is_none() || at_hand == read, "{at_hand:?} {read:?}");
+        // The read may have brought it to hand.
+        let at_hand = bed.store().at_hand(&key("a"));
+        assert!(at_hand.is_none() || at_hand == read, "{at_hand:?} {read:?}");
+    };
+    check().await;
+    bed.set("a", "1").await;
+    check().await;
+    bed.set_until("a", "2", later(10)).await;
+    check().await;
+    bed.clock.set(later(10));
+    check().await;
+    assert_eq!(bed.store().at_hand(&key("a")), None);
+    bed.set("a", "3").await;
+    check().await;
+    bed.apply(Mutation::delete(key("a"))).await;
+    check().await;
+    assert_eq!(bed.store().at_hand(&key("a")), None);
+}
+
 /// No ranges, no results, no error.
 pub async fn a_read_of_no_ranges_is_an_empty_snapshot(bed: Bed) {
     let snapshot = bed.store().read(SnapshotRead::default()).await.unwrap();

@@ -10,7 +10,7 @@ use std::time::Instant;
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use kvasir_api::mount::{ERROR_CODE, Found, RouteName};
+use kvasir_api::mount::{ERROR_CODE, Found};
 use kvasir_api::request::RequestId;
 use kvasir_api::{RequestInfo, Site};
 
@@ -100,15 +100,15 @@ impl Handler {
         let had_credential = request.headers().contains_key(header::AUTHORIZATION);
         let mut account = Box::new(Account::open(&self.telemetry, request.headers()));
         let metrics = &self.telemetry.metrics;
-        let mut response = if let Some(_permit) = self.gate.enter(dialect, &info.method) {
+        let (response, route) = if let Some(_permit) = self.gate.enter(dialect, &info.method) {
             let request = request.map(|body| self.paced(body, &found));
             let work = found.handle(request, &info);
-            account.spent.clone().around(work).await
+            let answered = account.spent.clone().around(work).await;
+            (answered.response, answered.route)
         } else {
             metrics.shed.inc();
-            found.refuse(Gate::refusal(), &info)
+            (found.refuse(Gate::refusal(), &info), None)
         };
-        let route = response.extensions_mut().remove::<RouteName>();
         let code = text(response.headers(), &ERROR_CODE).unwrap_or_default();
         let answer = requests::Answer {
             status: response.status(),
