@@ -21,6 +21,7 @@ use futures_util::future::BoxFuture;
 use http::Method;
 use kvasir_kv::UnixMillis;
 
+use crate::audit::{self, Audit};
 use crate::context::Ctx;
 use crate::error::ApiError;
 use crate::mount::{Dialect, finish};
@@ -61,10 +62,24 @@ impl EdgeKv {
     /// The dialect on a mount. Its paths begin right behind the mount's prefix, so the usual prefix is
     /// empty.
     pub fn new(ctx: Ctx, settings: Settings) -> EdgeKv {
+        let audit = Audit::new(
+            ctx.system.clone(),
+            ctx.clock.clone(),
+            audit::Settings::default(),
+        );
         let database = Database::new(ctx, settings);
         EdgeKv {
-            gate: Gate::new(database.clone()),
+            gate: Gate::new(database.clone(), Arc::new(audit)),
             database,
+        }
+    }
+
+    /// The same, which tells what is administered in a list that others write into too.
+    #[must_use]
+    pub fn with_audit(self, audit: Arc<Audit>) -> EdgeKv {
+        EdgeKv {
+            gate: self.gate.with_audit(audit),
+            ..self
         }
     }
 }

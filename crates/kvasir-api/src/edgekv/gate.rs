@@ -17,19 +17,30 @@ use super::database::Database;
 use super::error;
 use super::settings::{RehearsalSettings, SchemeName};
 use super::wire::{self, BODY_BYTES_MAX, IGNORED_BODY_BYTES_MAX, body_too_large, read_body};
+use crate::audit::{Audit, Deed};
 use crate::error::ApiError;
+use crate::mount::RouteName;
 use crate::request::RequestInfo;
 
 /// Path of the administration API, behind the mount's prefix.
 pub(super) const ADMINISTRATION: &str = "/edgekv/v1";
 /// The only resource that works before initialisation, behind [`ADMINISTRATION`].
 const INITIALIZE: &str = "/initialize";
+/// How the route of an item ends.
+const ITEM: &str = "/items/{item}";
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What stands in front of the routes. Cloning shares it.
 #[derive(Clone)]
-pub(super) struct Gate(Arc<Inner>);
+pub(super) struct Gate(Arc<Inner>, Arc<Audit>);
+
+/// Who signed a request to the administration API, in its extensions.
+#[derive(Clone)]
+struct Signer {
+    client_token: String,
+    name: String,
+}
 
 struct Inner {
     database: Database,
@@ -38,7 +49,7 @@ struct Inner {
 }
 
 impl Gate {
-    pub(super) fn new(database: Database) -> Gate {
+    pub(super) fn new(database: Database, audit: Arc<Audit>) -> Gate {
         let settings = &database.settings;
         let ctx = &database.ctx;
         let clients = Clients::new(ctx.system.clone(), Arc::clone(&ctx.clock));
@@ -51,11 +62,17 @@ impl Gate {
             },
         );
         let rehearsal = Rehearsal::new(settings.rehearsal.clone());
-        Gate(Arc::new(Inner {
+        let inner = Inner {
             database,
             verifier,
             rehearsal,
-        }))
+        };
+        Gate(Arc::new(inner), audit)
+    }
+
+    /// The same, which tells what is administered to others' list.
+    pub(super) fn with_audit(self, audit: Arc<Audit>) -> Gate {
+        Gate(self.0, audit)
     }
 
     /// Lets a request through to its route if it may pass.
@@ -63,7 +80,15 @@ impl Gate {
         let info = request.extensions().get::<RequestInfo>().cloned();
         let admitted = gate.admit(request, info.as_ref()).await;
         let mut response = match admitted {
-            Ok(request) => next.run(request).await,
+            Ok(request) => {
+                let signer = request.extensions().get::<Signer>().cloned();
+                let response = next.run(request).await;
+                let route = response.extensions().get::<RouteName>().cloned();
+                if let (Some(signer), Some(info), Some(route)) = (signer, &info, route) {
+                    gate.tell(signer, info, &route, response.status()).await;
+                }
+                response
+            }
             Err(error) => error.into_response(),
         };
         if let Some(info) = info {
@@ -71,6 +96,38 @@ impl Gate {
             headers.insert(error::TRACE_ID, error::trace_id(&info));
         }
         response
+    }
+
+    /// Writes a line about what was administered. Items are data.
+    async fn tell(
+        &self,
+        signer: Signer,
+        info: &RequestInfo,
+        route: &RouteName,
+        status: StatusCode,
+    ) {
+        let is_done = status.is_success() || status.is_server_error();
+        let below = |path: &str| {
+            let base = self.0.database.ctx.base.as_str();
+            let path = path.strip_prefix(base).unwrap_or(path);
+            path.strip_prefix(ADMINISTRATION).unwrap_or(path).to_owned()
+        };
+        let route = below(route.as_str());
+        let is_data = route.ends_with(ITEM) || status == StatusCode::NOT_IMPLEMENTED;
+        if is_data || !is_done || info.method.is_safe() {
+            return;
+        }
+        let deed = Deed {
+            by: signer.client_token,
+            by_name: Some(signer.name),
+            from: info.client.to_string(),
+            action: format!("edgekv {} {route}", info.method),
+            on: below(info.uri.path()),
+            status: status.as_u16(),
+            request: Some(info.id.to_string()),
+            ..Deed::default()
+        };
+        self.1.record(deed).await;
     }
 
     async fn admit(
@@ -136,6 +193,11 @@ impl Gate {
         let admitted = self.0.verifier.admit(claim, &target, &bytes);
         let client = admitted.map_err(refused)?;
         tracing::debug!(client = client.client_token, "admitted an EdgeGrid client");
+        let mut parts = parts;
+        parts.extensions.insert(Signer {
+            client_token: client.client_token,
+            name: client.name,
+        });
         Ok(Request::from_parts(parts, body))
     }
 }

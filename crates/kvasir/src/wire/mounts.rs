@@ -176,7 +176,10 @@ fn dialect(
         "console" => Arc::new(Console::new(ctx)),
         "deno" => Arc::new(deno::Deno::new(ctx, config.deno.clone())),
         "rest" => Arc::new(rest::Rest::new(ctx, config.rest.clone())),
-        "edgekv" => Arc::new(edgekv::EdgeKv::new(ctx, config.edgekv.clone())),
+        "edgekv" => {
+            let edgekv = edgekv::EdgeKv::new(ctx, config.edgekv.clone());
+            Arc::new(edgekv.with_audit(shared.audit.clone()))
+        }
         "kopano" => Arc::new(
             kopano::Kopano::new(ctx, config.kopano.clone())
                 .map_err(|error| Failure::usage(format!("kopano.issuer: {error}")))?,

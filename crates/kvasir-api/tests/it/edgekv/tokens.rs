@@ -321,3 +321,47 @@ async fn a_database_has_a_limit_of_tokens() {
     kv.send("DELETE", &format!("{TOKENS}/a"), "").await;
     kv.create_token("c", json!({})).await;
 }
+
+#[tokio::test]
+async fn what_is_administered_is_told_with_who_signed_it_and_items_are_not() {
+    let kv = Kv::with_marketing().await;
+    let body = json!({
+        "name": "reader", "allowOnStaging": true, "allowOnProduction": false,
+        "expiry": "2026-12-31", "namespacePermissions": {"marketing": ["r"]},
+    });
+    let made = kv.send_json("POST", "/edgekv/v1/tokens", body).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let secret = made.json()["value"].as_str().unwrap().to_owned();
+    kv.send("PUT", &format!("{COUNTRIES}/items/de"), "Berlin").await;
+    kv.send("GET", STAGING, "").await;
+    kv.send("DELETE", "/edgekv/v1/tokens/nobody", "").await;
+    kv.send("DELETE", "/edgekv/v1/tokens/reader", "").await;
+    let world = &kv.app.world;
+    let clock = Arc::new(world.clock.clone());
+    let settings = kvasir_api::audit::Settings::default();
+    let audit = kvasir_api::audit::Audit::new(world.system.clone(), clock, settings);
+    let lines = audit.list(None, 100).await.unwrap().lines;
+    let told: Vec<_> = lines
+        .iter()
+        .rev()
+        .map(|line| (line.line.action.as_str(), line.line.on.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("edgekv PUT /initialize", "/initialize"),
+            (
+                "edgekv POST /networks/{network}/namespaces",
+                "/networks/staging/namespaces"
+            ),
+            ("edgekv POST /tokens", "/tokens"),
+            ("edgekv DELETE /tokens/{name}", "/tokens/reader"),
+        ]
+    );
+    for line in &lines {
+        assert_eq!(line.line.by, CLIENT_TOKEN);
+        assert_eq!(line.line.from, "127.0.0.1");
+        assert!(!format!("{line:?}").contains(&secret));
+    }
+    assert!(audit.verify(None).await.unwrap().intact);
+}
