@@ -332,7 +332,8 @@ async fn what_is_administered_is_told_with_who_signed_it_and_items_are_not() {
     let made = kv.send_json("POST", "/edgekv/v1/tokens", body).await;
     assert_eq!(made.status, 200, "{}", made.text());
     let secret = made.json()["value"].as_str().unwrap().to_owned();
-    kv.send("PUT", &format!("{COUNTRIES}/items/de"), "Berlin").await;
+    kv.send("PUT", &format!("{COUNTRIES}/items/de"), "Berlin")
+        .await;
     kv.send("GET", STAGING, "").await;
     kv.send("DELETE", "/edgekv/v1/tokens/nobody", "").await;
     kv.send("DELETE", "/edgekv/v1/tokens/reader", "").await;
