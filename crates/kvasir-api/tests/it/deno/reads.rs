@@ -240,3 +240,44 @@ async fn values_of_other_dialects_that_do_not_fit_are_refused_and_not_cut_off() 
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("read fewer entries"));
 }
+
+/// A name with an escape in it goes through the router, a plain one past it.
+#[tokio::test]
+async fn the_data_path_answers_alike_past_the_router_and_through_it() {
+    let direct = filled(2).await;
+    let mut routed = direct.clone();
+    routed.endpoint = "/kv-connect/%64efault".to_owned();
+    let mut stranger = direct.clone();
+    stranger.token = "no token".to_owned();
+    let mut strange_and_routed = routed.clone();
+    strange_and_routed.token = stranger.token.clone();
+
+    let ranges = vec![one(&key(&["k", "0001"])), below(&key(&["k"]), 10)];
+    let read = proto::SnapshotRead { ranges }.encode_to_vec();
+    let check = proto::AtomicWrite {
+        checks: vec![proto::Check {
+            key: key(&["k", "0001"]),
+            versionstamp: Bytes::new(),
+        }],
+        ..Default::default()
+    };
+    let write = check.encode_to_vec();
+    for (one, other) in [(&direct, &routed), (&stranger, &strange_and_routed)] {
+        for (method, body) in [
+            ("snapshot_read", read.clone()),
+            ("snapshot_read", b"\xff".to_vec()),
+            ("atomic_write", write.clone()),
+            ("atomic_write", b"\xff".to_vec()),
+        ] {
+            let answers = [
+                one.raw(method, body.clone()).await,
+                other.raw(method, body).await,
+            ];
+            let [direct, routed] = answers.map(|mut answer| {
+                answer.headers.remove("x-request-id");
+                (answer.status, answer.headers, answer.body)
+            });
+            assert_eq!(direct, routed, "{method}");
+        }
+    }
+}
