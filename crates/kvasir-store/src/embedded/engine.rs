@@ -30,8 +30,8 @@ const ROWS_PER_ENTRY: usize = 4;
 /// How often it is looked whether tables were written out.
 const TABLES_WAIT: Duration = Duration::from_millis(2);
 
-/// Longest wait for that before each group.
-const TABLES_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for that before each group; well below what the watchdog takes for a dead disk.
+const TABLES_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// What reads hold: shared with the committer, which replaces it after each group.
 #[derive(Debug)]
