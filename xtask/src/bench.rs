@@ -13,6 +13,7 @@ mod login;
 mod process;
 mod report;
 mod stores;
+mod verbs;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -173,6 +174,7 @@ async fn measure(args: &BenchArgs) -> Result<()> {
         bench.deno().await?;
         bench.dialects().await?;
         bench.login_storm().await?;
+        bench.verbs().await?;
     } else {
         bench.stores().await?;
     }

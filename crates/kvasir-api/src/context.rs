@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use kvasir_auth::principal::Ask;
 use kvasir_auth::{Access, Approach, Principal, Verb};
-use kvasir_kv::{Clock, Key, Keyspace, Limits, Store};
+use kvasir_kv::{Clock, Key, Keyspace, KeyspaceName, Limits, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
@@ -41,6 +41,21 @@ impl Ctx {
     /// The context of one mount.
     pub fn new(mounted: Mounted) -> Ctx {
         Ctx(Arc::new(mounted))
+    }
+
+    /// The same mount on another keyspace of the same store.
+    #[must_use]
+    pub fn on_keyspace(&self, name: KeyspaceName) -> Ctx {
+        Ctx::new(Mounted {
+            dialect: self.dialect,
+            base: self.base.clone(),
+            keyspace: Keyspace::new(Arc::clone(self.store()), name),
+            system: self.system.clone(),
+            clock: Arc::clone(&self.clock),
+            limits: self.limits,
+            access: Arc::clone(&self.access),
+            shutdown: self.shutdown.clone(),
+        })
     }
 
     /// The store below the mount's keyspace.

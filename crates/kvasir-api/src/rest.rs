@@ -133,7 +133,10 @@ impl Dialect for Rest {
         body: &mut Body,
         info: &'a RequestInfo,
     ) -> Option<Direct<'a>> {
-        if request.uri.query().is_some() || self.0.cors.concerns(&request.headers) {
+        let is_plain = request.uri.query().is_none()
+            && !request.headers.contains_key(handlers::DATABASE)
+            && !self.0.cors.concerns(&request.headers);
+        if !is_plain {
             return None;
         }
         let answer: BoxFuture<'a, _> = match request.method {

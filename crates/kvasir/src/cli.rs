@@ -117,7 +117,7 @@ enum Verb {
 
 /// Runs the command with these arguments, the first of which is its own name.
 pub fn run(args: Vec<OsString>) -> Exit {
-    let matches = match command().try_get_matches_from(args) {
+    let matches = match command_for(&args).try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
             // A closed pipe is no reason to end differently.
@@ -139,13 +139,20 @@ pub fn run(args: Vec<OsString>) -> Exit {
 }
 
 fn command() -> clap::Command {
-    let mut command = Cli::command();
-    command = command.mut_subcommand("serve", settings::with_flags);
-    command.mut_subcommand("config", |config| {
-        config
-            .mut_subcommand("show", settings::with_flags)
-            .mut_subcommand("check", settings::with_flags)
-    })
+    command_for(&[])
+}
+
+/// The command with the flags of settings, also of those that only these arguments name.
+fn command_for(args: &[OsString]) -> clap::Command {
+    let named = settings::named_flags(args);
+    let with_flags = |command| settings::with_flags(command, &named);
+    Cli::command()
+        .mut_subcommand("serve", with_flags)
+        .mut_subcommand("config", |config| {
+            config
+                .mut_subcommand("show", with_flags)
+                .mut_subcommand("check", with_flags)
+        })
 }
 
 fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Failure> {
@@ -244,6 +251,38 @@ mod tests {
             .flat_map(|verb| lacks(verb, verb.get_name()))
             .collect();
         assert!(lacks.is_empty(), "{lacks:#?}");
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_on_the_verbs_that_take_settings() {
+        let paths: Vec<String> = crate::config::Config::settings()
+            .iter()
+            .map(|setting| setting.path.replace('*', "second"))
+            .collect();
+        let args: Vec<OsString> = paths
+            .iter()
+            .map(|path| format!("--{path}").into())
+            .collect();
+        let command = command_for(&args);
+        let config = command.find_subcommand("config").unwrap();
+        for verb in [
+            command.find_subcommand("serve").unwrap(),
+            config.find_subcommand("show").unwrap(),
+            config.find_subcommand("check").unwrap(),
+        ] {
+            for path in &paths {
+                let has_flag = verb.get_arguments().any(|arg| arg.get_long() == Some(path));
+                assert!(has_flag, "{} has no --{path}", verb.get_name());
+            }
+        }
+        // What is no setting stays an unknown flag.
+        for typed in ["--mount.a.nothing", "--mount", "--mount.a.b.path"] {
+            assert_eq!(settings::named_flags(&[typed.into()]), Vec::<String>::new());
+        }
+        assert_eq!(
+            settings::named_flags(&["--mount.a.path=/x".into()]),
+            ["mount.a.path"]
+        );
     }
 
     #[test]

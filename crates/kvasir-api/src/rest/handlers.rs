@@ -7,15 +7,17 @@ mod trash;
 mod watch;
 
 use axum::body::Body;
-use axum::extract::{FromRef, FromRequestParts, State};
+use axum::extract::{FromRef, FromRequestParts};
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use kvasir_auth::{Approach, Verb};
-use kvasir_kv::{Key, Mutation};
+use kvasir_kv::keyspace::ParseKeyspaceNameError;
+use kvasir_kv::{Key, KeyspaceName, Mutation};
 use utoipa::OpenApi;
 
 use crate::context::{Caller, Ctx};
+use crate::databases::Databases;
 use crate::error::ApiError;
 use crate::query::Query;
 use crate::request::RequestInfo;
@@ -43,8 +45,13 @@ struct Target {
     query: String,
 }
 
+/// Header that names another database than the mount's own.
+pub(super) const DATABASE: HeaderName = HeaderName::from_static("kvasir-database");
+
 /// The head of a request, understood as far as all methods share it.
 pub(super) struct Head {
+    /// The mount, on the database that the request is about.
+    rested: Rested,
     caller: Caller,
     target: Target,
     info: RequestInfo,
@@ -65,6 +72,7 @@ impl FromRequestParts<Rested> for Head {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let key = read_target(&Ctx::from_ref(state), &path, &query)?;
         Ok(Head {
+            rested: on_database(state, &caller, &parts.headers).await?,
             caller,
             target: Target { key, query },
             info,
@@ -74,8 +82,11 @@ impl FromRequestParts<Rested> for Head {
     }
 }
 
-/// Who is asking, where the target says nothing.
-pub(super) struct Asker(pub(super) Caller);
+/// Who is asking about which database, where the target says nothing.
+pub(super) struct Asker {
+    pub(super) rested: Rested,
+    pub(super) caller: Caller,
+}
 
 impl FromRequestParts<Rested> for Asker {
     type Rejection = ApiError;
@@ -85,8 +96,38 @@ impl FromRequestParts<Rested> for Asker {
         state: &Rested,
     ) -> Result<Asker, Self::Rejection> {
         let info = RequestInfo::of(parts)?;
-        caller(state, &info, &parts.headers).await.map(Asker)
+        let caller = caller(state, &info, &parts.headers).await?;
+        let rested = on_database(state, &caller, &parts.headers).await?;
+        Ok(Asker { rested, caller })
     }
+}
+
+/// The mount on the database that the header names. As for the Deno dialect, one that is not there
+/// comes into being if an administrator asks; to others it looks like one that they may not use.
+async fn on_database(
+    state: &Rested,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<Rested, ApiError> {
+    let Some(name) = headers.get(DATABASE) else {
+        return Ok(state.clone());
+    };
+    let name = name.to_str().ok().and_then(|name| name.parse().ok());
+    let name: KeyspaceName = name.ok_or_else(|| {
+        ApiError::bad_request(format!("the header `{DATABASE}`: {ParseKeyspaceNameError}"))
+    })?;
+    let ctx = state.ctx.on_keyspace(name);
+    let name = ctx.keyspace.name();
+    let databases = Databases::new(ctx.system.clone());
+    if databases.find(name).await?.is_none()
+        && caller.may(&ctx, &ctx.keyspace, Verb::Admin, &Key::default())
+    {
+        databases.create(name).await?;
+    }
+    Ok(Rested {
+        ctx,
+        ..state.clone()
+    })
 }
 
 /// Who is asking. Web pages of origins that the operator lets in count as programs of this machine.
@@ -137,6 +178,7 @@ impl Head {
     get, path = "/kv/{keypath}", tag = "rest",
     params(
         ("keypath" = String, Path, description = "segments separated by dots"),
+        ("Kvasir-Database" = Option<String>, Header, description = "another database than the mount's own"),
         ("meta" = Option<bool>, Query, description = "answer the entry, not just its value"),
         ("list" = Option<bool>, Query, description = "answer all entries below the keypath"),
         ("limit" = Option<u32>, Query, minimum = 1, description = "most entries of a list"),
@@ -166,7 +208,8 @@ impl Head {
         (status = 503, description = "overloaded or shutting down"),
     )
 )]
-pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {
+pub(super) async fn get(head: Head) -> Result<Response, ApiError> {
+    let state = head.rested.clone();
     let query = Query::parse(&head.target.query)?;
     match (query.flag("list", false)?, query.flag("watch", false)?) {
         (true, true) => Err(ApiError::bad_request(
@@ -193,6 +236,7 @@ pub(super) async fn get(State(state): State<Rested>, head: Head) -> Result<Respo
     get, path = "/kv", tag = "rest",
     params(
         ("key" = Option<String>, Query, description = "the key as a JSON array of parts"),
+        ("Kvasir-Database" = Option<String>, Header, description = "another database than the mount's own"),
         ("meta" = Option<bool>, Query, description = "answer the entry, not just its value"),
         ("list" = Option<bool>, Query, description = "answer all entries below the key"),
         ("limit" = Option<u32>, Query, minimum = 1, description = "most entries of a list"),
@@ -268,7 +312,10 @@ async fn get_entry(
 /// Without `ttl`, milliseconds, the entry stays for ever, whatever it had before.
 #[utoipa::path(
     put, path = "/kv/{keypath}", tag = "rest",
-    params(("keypath" = String, Path, description = "segments separated by dots")),
+    params(
+        ("keypath" = String, Path, description = "segments separated by dots"),
+        ("Kvasir-Database" = Option<String>, Header, description = "another database than the mount's own"),
+    ),
     request_body = Put,
     responses(
         (status = 200, description = "stored", body = Stored),
@@ -278,13 +325,9 @@ async fn get_entry(
         (status = 415, description = "the body is not JSON"),
     )
 )]
-pub(super) async fn put(
-    State(state): State<Rested>,
-    head: Head,
-    body: Body,
-) -> Result<Response, ApiError> {
+pub(super) async fn put(head: Head, body: Body) -> Result<Response, ApiError> {
     let key = head.key()?;
-    put_entry(&state.ctx, &head.caller, key, &head.headers, body).await
+    put_entry(&head.rested.ctx, &head.caller, key, &head.headers, body).await
 }
 
 /// A PUT of one entry and nothing else, past the router.
@@ -327,7 +370,10 @@ async fn put_entry(
 /// `PUT /kv?key=<json>`: as [`put`], with the key as a JSON array of parts.
 #[utoipa::path(
     put, path = "/kv", tag = "rest",
-    params(("key" = String, Query, description = "the key as a JSON array of parts")),
+    params(
+        ("key" = String, Query, description = "the key as a JSON array of parts"),
+        ("Kvasir-Database" = Option<String>, Header, description = "another database than the mount's own"),
+    ),
     request_body = Put,
     responses((status = 200, description = "stored", body = Stored))
 )]
@@ -342,6 +388,7 @@ async fn put_typed() {}
     delete, path = "/kv/{keypath}", tag = "rest",
     params(
         ("keypath" = String, Path, description = "segments separated by dots"),
+        ("Kvasir-Database" = Option<String>, Header, description = "another database than the mount's own"),
         ("list" = Option<bool>, Query, description = "delete all entries below the keypath"),
         ("trash" = Option<String>, Query, description = "with list: `true` keeps them in the trash; the id of a removal adds to it"),
     ),
@@ -352,7 +399,8 @@ async fn put_typed() {}
         (status = 412, description = "If-Match does not hold"),
     )
 )]
-pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Response, ApiError> {
+pub(super) async fn delete(head: Head) -> Result<Response, ApiError> {
+    let state = head.rested.clone();
     let ctx = &state.ctx;
     let query = Query::parse(&head.target.query)?;
     let conditions = Conditions::read(&head.headers)?;
@@ -391,6 +439,7 @@ pub(super) async fn delete(State(state): State<Rested>, head: Head) -> Result<Re
     delete, path = "/kv", tag = "rest",
     params(
         ("key" = Option<String>, Query, description = "the key as a JSON array of parts"),
+        ("Kvasir-Database" = Option<String>, Header, description = "another database than the mount's own"),
         ("list" = Option<bool>, Query, description = "delete all entries below the key"),
         ("trash" = Option<String>, Query, description = "with list: `true` keeps them in the trash; the id of a removal adds to it"),
         ("all" = Option<bool>, Query, description = "with list, without key: the whole database"),

@@ -165,6 +165,13 @@ async fn every_fault_of_a_registration_is_named_at_once() {
     assert_eq!(shop.send("POST", "/users", "", &long).await.status, 400);
     let deep = "[".repeat(60_000);
     assert_eq!(shop.app.send("POST", "/users", &[], deep).await.status, 400);
+    for (characters, status) in [(7, 400), (8, 201), (256, 201)] {
+        // Of two bytes each: characters count.
+        let email = format!("p{characters}@example.com");
+        let body = json!({"email": email, "password": "ü".repeat(characters)});
+        let answer = shop.send("POST", "/users", "", &body).await;
+        assert_eq!(answer.status, status, "{characters} characters");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::client::{Client, block_on};
 use super::data::{kv_path, listed_path, split_path};
-use super::frame::Frame;
+use super::frame::KeyFrame;
 use super::output::Printer;
 use super::progress::{Progress, ProgressForm};
 use crate::exit::Failure;
@@ -34,7 +34,7 @@ pub(super) struct Tree {
     #[command(flatten)]
     progress: ProgressForm,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 /// Count the keys below a prefix.
@@ -51,7 +51,7 @@ pub(super) struct Count {
     #[command(flatten)]
     progress: ProgressForm,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 /// Calls `each` with every key below a prefix, as it would be typed.
@@ -83,11 +83,11 @@ pub(super) async fn each_key(
 impl Count {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             let prefix = self.prefix.as_deref();
             let count = each_key(&client, prefix, self.progress, |_| {}).await?;
             let answer = json!({"prefix": prefix, "keys": count, "server": client.base()});
-            self.frame.tell(&answer, || count.to_string())
+            Printer::new(&self.frame.form).one(&answer, || count.to_string())
         })
     }
 }
@@ -95,7 +95,7 @@ impl Count {
 impl Tree {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             let prefix = self.prefix.as_deref();
             let above = prefix.map_or(0, |prefix| split_path(prefix).len());
             let mut nodes: BTreeMap<Vec<String>, u64> = BTreeMap::new();

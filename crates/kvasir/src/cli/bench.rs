@@ -52,6 +52,9 @@ enum Work {
     Read,
 }
 
+/// How often the progress of a measurement is told.
+const TOLD_EVERY: Duration = Duration::from_millis(250);
+
 impl Bench {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
@@ -82,7 +85,16 @@ impl Bench {
             for (done, work) in [(1, Work::Write), (2, Work::Read)] {
                 let before = Figures::of(&client).await?;
                 let began = Instant::now();
-                let mut took = self.measure(&client, work).await?;
+                let mut measured = std::pin::pin!(self.measure(&client, work));
+                let mut took = loop {
+                    tokio::select! {
+                        took = &mut measured => break took?,
+                        () = tokio::time::sleep(TOLD_EVERY) => {
+                            let now = u64::try_from(began.elapsed().as_millis());
+                            progress.set(looks / 2 * (done - 1) + now.unwrap_or(u64::MAX));
+                        }
+                    }
+                };
                 let seconds = began.elapsed().as_secs_f64();
                 let after = Figures::of(&client).await?;
                 progress.set(looks / 2 * done);

@@ -52,6 +52,8 @@ pub(crate) struct Target {
 pub(crate) struct Client {
     base: String,
     token: Option<SecretString>,
+    /// Where verbs on keys work, if that is not the default database.
+    database: Option<String>,
     http: reqwest::Client,
 }
 
@@ -80,6 +82,42 @@ impl Target {
         };
         let token = token.or(own);
         Client::new(base, token)
+    }
+
+    /// As [`Target::client`], with the database that verbs on keys work on: the first of flag,
+    /// environment, the context in use, `default`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::client`].
+    pub(crate) fn client_on(&self, database: Option<&str>) -> Result<Client, Failure> {
+        let mut client = self.client()?;
+        client.database = Some(self.database(database)?).filter(|name| name != DEFAULT_DATABASE);
+        Ok(client)
+    }
+
+    /// The database that is meant: the first of flag, environment, the context in use, `default`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::place`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command's own variable, which is no setting"
+    )]
+    pub(crate) fn database(&self, flag: Option<&str>) -> Result<String, Failure> {
+        if let Some(name) = flag {
+            return Ok(name.to_owned());
+        }
+        let variable = std::env::var("KVASIR_DATABASE").ok();
+        if let Some(name) = variable.filter(|name| !name.is_empty()) {
+            return Ok(name);
+        }
+        let of_context = match self.place()? {
+            Place::Context(named) => named.database,
+            Place::Address(_) | Place::Folder(_) => None,
+        };
+        Ok(of_context.unwrap_or_else(|| DEFAULT_DATABASE.to_owned()))
     }
 
     /// Where the server is: the first of flag, environment, data folder, selected context.
@@ -137,6 +175,9 @@ pub(crate) enum Place {
     Folder(PathBuf),
 }
 
+/// The database of those who name none.
+const DEFAULT_DATABASE: &str = "default";
+
 /// Where a server listens unless told otherwise.
 const LOOPBACK: &str = "http://127.0.0.1:8000";
 
@@ -164,7 +205,12 @@ impl Client {
             http = http.tls_certs_only([]);
         }
         let http = http.build().context("cannot make an HTTP client")?;
-        Ok(Client { base, token, http })
+        Ok(Client {
+            base,
+            token,
+            database: None,
+            http,
+        })
     }
 
     /// The server's address.
@@ -177,9 +223,17 @@ impl Client {
         self.http.request(method, format!("{}{path}", self.base))
     }
 
+    /// The database that verbs on keys work on.
+    pub(crate) fn database(&self) -> &str {
+        self.database.as_deref().unwrap_or(DEFAULT_DATABASE)
+    }
+
     /// A request for a path with its query.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.bare_request(method, path);
+        let mut request = self.bare_request(method, path);
+        if let Some(database) = &self.database {
+            request = request.header("kvasir-database", database);
+        }
         match &self.token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,

@@ -2,7 +2,7 @@
 //! line itself.
 //!
 //! Names of contexts and keys are completed from the live server by the hidden verb `__complete`,
-//! which bash, zsh and fish ask. It answers within [`LIVE_MAX`] or not at all.
+//! which the scripts of all five shells ask. It answers within [`LIVE_MAX`] or not at all.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -139,39 +139,141 @@ complete -c kvasir -n "__fish_seen_subcommand_from context; and __fish_seen_subc
 complete -c kvasir -l context -x -a "(kvasir __complete context (commandline -ct) 2>/dev/null)"
 "#;
 
+/// PowerShell: stands at the beginning of the script block that clap makes.
+const POWERSHELL: &str = r#"
+    $words = @($commandAst.CommandElements | ForEach-Object { $_.ToString() })
+    $place = if ($wordToComplete) { $words.Count - 1 } else { $words.Count }
+    $kind = $null
+    if ($words[$place - 1] -eq '--context') { $kind = 'context' }
+    elseif (-not "$wordToComplete".StartsWith('-')) {
+        $keyed = 'get', 'put', 'set', 'rm', 'delete', 'ls', 'list', 'tree', 'count', 'touch', 'watch'
+        if ($place -eq 2 -and $words[1] -in $keyed) { $kind = 'key' }
+        if ($place -eq 3 -and $words[1] -eq 'context' -and $words[2] -ne 'add') { $kind = 'context' }
+    }
+    if ($kind) {
+        return @(kvasir __complete $kind "$wordToComplete" 2>$null | ForEach-Object {
+            [CompletionResult]::new($_, $_, [CompletionResultType]::ParameterValue, $_)
+        })
+    }
+"#;
+
+/// Where [`POWERSHELL`] goes: behind the parameters of the block.
+const POWERSHELL_PLACE: &str = "param($wordToComplete, $commandAst, $cursorPosition)\n";
+
+/// nushell: completers that the arguments of the module name.
+const NUSHELL: &str = r#"
+  def "nu-complete kvasir live keys" [context: string] {
+    do { ^kvasir __complete key ($context | split row " " | last) } | complete | get stdout | lines
+  }
+
+  def "nu-complete kvasir live contexts" [] {
+    do { ^kvasir __complete context } | complete | get stdout | lines
+  }
+"#;
+
+/// Commands of nushell whose first argument is a key.
+const NUSHELL_KEYED: [&str; 8] = ["get", "put", "rm", "ls", "tree", "count", "touch", "watch"];
+
+/// Commands of nushell whose first argument is a context.
+const NUSHELL_CONTEXTS: [&str; 3] = ["context use", "context test", "context rm"];
+
 impl Completion {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut command = super::command();
         let mut script = Vec::new();
-        let made = match self.shell {
-            Shell::Bash => Some((Known::Bash, BASH)),
-            Shell::Zsh => Some((Known::Zsh, ZSH)),
-            Shell::Fish => Some((Known::Fish, FISH)),
-            Shell::Power => Some((Known::PowerShell, "")),
-            Shell::Nushell => None,
-        };
-        match made {
-            Some((shell, live)) => {
-                clap_complete::generate(shell, &mut command, "kvasir", &mut script);
-                let script_end = String::from_utf8_lossy(&script).into_owned();
-                script = with_live(&script_end, live).into_bytes();
+        match self.shell {
+            Shell::Nushell => clap_complete::generate(
+                clap_complete_nushell::Nushell,
+                &mut command,
+                "kvasir",
+                &mut script,
+            ),
+            Shell::Bash => {
+                clap_complete::generate(Known::Bash, &mut command, "kvasir", &mut script)
             }
-            None => {
-                let shell = clap_complete_nushell::Nushell;
-                clap_complete::generate(shell, &mut command, "kvasir", &mut script);
+            Shell::Zsh => clap_complete::generate(Known::Zsh, &mut command, "kvasir", &mut script),
+            Shell::Fish => {
+                clap_complete::generate(Known::Fish, &mut command, "kvasir", &mut script)
+            }
+            Shell::Power => {
+                clap_complete::generate(Known::PowerShell, &mut command, "kvasir", &mut script);
             }
         }
-        Printer::new(&Form::default()).bytes(&script)
+        let script = String::from_utf8_lossy(&script);
+        let script = match self.shell {
+            Shell::Bash => format!("{script}{BASH}"),
+            Shell::Fish => format!("{script}{FISH}"),
+            Shell::Zsh => live_zsh(&script),
+            Shell::Power => live_powershell(&script),
+            Shell::Nushell => live_nushell(&script),
+        };
+        Printer::new(&Form::default()).bytes(script.as_bytes())
     }
 }
 
-/// The script with the live part where it takes effect.
-fn with_live(script: &str, live: &str) -> String {
-    // zsh runs the function at the end of its script, so what replaces it must come before.
+/// zsh runs the function at the end of its script, so what replaces it must come before.
+fn live_zsh(script: &str) -> String {
     match script.rfind("\nif [ \"$funcstack[1]\" = \"_kvasir\" ]") {
-        Some(end) if !live.is_empty() => format!("{}{live}{}", &script[..end], &script[end..]),
-        _ => format!("{script}{live}"),
+        Some(end) => format!("{}{ZSH}{}", &script[..end], &script[end..]),
+        None => format!("{script}{ZSH}"),
     }
+}
+
+fn live_powershell(script: &str) -> String {
+    script.replacen(
+        POWERSHELL_PLACE,
+        &format!("{POWERSHELL_PLACE}{POWERSHELL}"),
+        1,
+    )
+}
+
+/// Names the completers where an argument is a key or a context.
+fn live_nushell(script: &str) -> String {
+    let mut live = String::with_capacity(script.len() + NUSHELL.len());
+    // What the first argument of the command at hand is.
+    let mut argument = None;
+    for line in script.lines() {
+        if let Some(rest) = line.trim_start().strip_prefix("export extern ") {
+            let name = rest.trim_end_matches(" [").trim_matches('"');
+            let verb = name.strip_prefix("kvasir ").unwrap_or_default();
+            argument = match verb {
+                verb if NUSHELL_KEYED.contains(&verb) => Some("keys"),
+                verb if NUSHELL_CONTEXTS.contains(&verb) => Some("contexts"),
+                _ => None,
+            };
+        }
+        let text = line.trim_start();
+        // nushell knows no flag with a dot in its name.
+        let flag = text.split([':', ' ', '(']).next().unwrap_or_default();
+        if flag.starts_with("--") && flag.contains('.') {
+            continue;
+        }
+        let is_context = text.starts_with("--context: string");
+        let is_argument = [
+            "key: string",
+            "prefix?: string",
+            "name: string",
+            "name?: string",
+        ]
+        .iter()
+        .any(|form| text.starts_with(form));
+        let live_kind = match is_context {
+            true => Some("contexts"),
+            false => argument.take_if(|_| is_argument),
+        };
+        match live_kind {
+            Some(kind) => {
+                let completer = format!(": string@\"nu-complete kvasir live {kind}\"");
+                live.push_str(&line.replacen(": string", &completer, 1));
+            }
+            None => live.push_str(line),
+        }
+        live.push('\n');
+        if line == "module completions {" {
+            live.push_str(NUSHELL);
+        }
+    }
+    live
 }
 
 impl Man {
@@ -219,7 +321,7 @@ impl Complete {
 
     /// Keys and prefixes that go on from what is there, to the next dot.
     async fn keys(&self) -> Result<Vec<String>, Failure> {
-        let client = self.target.client()?;
+        let client = self.target.client_on(None)?;
         let parent = self.begun.rfind('.').map(|dot| &self.begun[..dot]);
         let path = match parent {
             None => format!("/kv?list=true&values=false&limit={KEYS_MAX}"),

@@ -1,7 +1,7 @@
 //! `kvasir context …`: servers by name, so that verbs need no address and no token.
 //!
-//! `contexts.json` in the user's configuration folder holds names, addresses and which one is
-//! selected. A credential lies in a file of its own beside it that only its owner may read.
+//! `contexts.json` in the user's configuration folder holds names, addresses, databases and which
+//! one is selected. A credential lies in a file of its own beside it that only its owner may read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,6 +31,7 @@ const CONTEXTS_MAX: usize = 1000;
 ///
 /// A verb takes the first of: its own --server or --context, KVASIR_SERVER or KVASIR_CONTEXT, the
 /// server that holds --data, the selected context, a server in ./kvasir-data, http://127.0.0.1:8000.
+/// A verb on keys works on the first of: its --db, KVASIR_DATABASE, the context's database, `default`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -59,7 +60,7 @@ enum Verb {
 #[command(after_help = "\
 Examples:
   kvasir context add local http://127.0.0.1:8000
-  kvasir context add live https://kv.example.com --token-file token.txt
+  kvasir context add live https://kv.example.com --db shop --token-file token.txt
 
 Exit codes: 0 done, 1 failed, 2 usage")]
 struct Add {
@@ -70,6 +71,9 @@ struct Add {
     /// File to read the token from; - for standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Database that verbs on keys work on [default: `default`]
+    #[arg(long, value_name = "NAME")]
+    db: Option<String>,
     /// Select it as well
     #[arg(long)]
     select: bool,
@@ -149,6 +153,9 @@ struct Stored {
 pub(crate) struct Named {
     /// Address of the server.
     pub(crate) server: String,
+    /// Database that verbs on keys work on; none for `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) database: Option<String>,
     /// File with the token, if there is one.
     pub(crate) credential: Option<PathBuf>,
 }
@@ -283,6 +290,10 @@ impl Add {
                 self.server
             )));
         }
+        if let Some(name) = &self.db {
+            let parsed: Result<kvasir_kv::KeyspaceName, _> = name.parse();
+            parsed.map_err(|error| Failure::usage(format!("--db: {error}")))?;
+        }
         let mut known = Known::require()?;
         if !known.stored.contexts.contains_key(&self.name)
             && known.stored.contexts.len() >= CONTEXTS_MAX
@@ -301,14 +312,18 @@ impl Add {
             }
         };
         let server = self.server.trim_end_matches('/').to_owned();
-        let named = Named { server, credential };
+        let named = Named {
+            server,
+            database: self.db.clone(),
+            credential,
+        };
         known.stored.contexts.insert(self.name.clone(), named);
         if self.select || known.stored.selected.is_none() {
             known.stored.selected = Some(self.name.clone());
         }
         known.write()?;
         let selected = known.stored.selected.as_deref() == Some(&self.name);
-        let answer = json!({"context": self.name, "server": self.server, "selected": selected});
+        let answer = json!({"context": self.name, "server": self.server, "database": self.db, "selected": selected});
         Printer::new(&self.form).one(&answer, || {
             let note = if selected { ", which is selected" } else { "" };
             format!("added {}{note}", self.name)
@@ -351,13 +366,14 @@ impl Ls {
     fn run(self) -> Result<(), Failure> {
         let known = Known::require()?;
         let mut printer = Printer::new(&self.form);
-        printer.begin(&["context", "server", "credential", "selected"])?;
+        printer.begin(&["context", "server", "database", "credential", "selected"])?;
         for (name, named) in &known.stored.contexts {
             let selected = known.stored.selected.as_ref() == Some(name);
             let has_credential = named.credential.is_some();
             let json = json!({
                 "context": name,
                 "server": named.server,
+                "database": named.database,
                 "credential": has_credential,
                 "selected": selected,
             });
@@ -365,6 +381,7 @@ impl Ls {
             let cells = [
                 name.clone(),
                 named.server.clone(),
+                named.database.clone().unwrap_or_default(),
                 yes(has_credential),
                 yes(selected),
             ];

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use super::client::{Client, block_on, segment};
-use super::frame::{Frame, answer, changed};
+use super::frame::{KeyFrame, answer, changed};
 use super::output::Printer;
 use crate::exit::{Exit, Failure};
 
@@ -30,13 +30,13 @@ pub(super) struct Get {
     /// Key, its parts separated by dots; \\. is a dot inside a part
     key: String,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 impl Get {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             let path = kv_path(&self.key);
             let mut printer = Printer::new(&self.frame.form);
             if printer.is_raw() {
@@ -140,7 +140,7 @@ pub(super) struct Put {
     #[arg(long)]
     if_absent: bool,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 impl Put {
@@ -152,7 +152,7 @@ impl Put {
         };
         let body = format!("{{\"value\":{value}{ttl}}}");
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             let mut request = client
                 .request(Method::PUT, &kv_path(&self.key))
                 .header("content-type", "application/json")
@@ -249,13 +249,13 @@ pub(super) struct Ls {
     #[arg(long)]
     keys: bool,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 impl Ls {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             let mut path = match &self.prefix {
                 None => "/kv?list=true".to_owned(),
                 Some(prefix) => format!("{}?list=true", kv_path(prefix)),

@@ -39,9 +39,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 denied, 6 unreachable")]
 pub(super) struct Export {
     /// File to write, which must not be there yet; - for standard output
     file: PathBuf,
-    /// Which database
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    db: String,
+    /// Which database [default: KVASIR_DATABASE, that of the context, `default`]
+    #[arg(long, value_name = "NAME")]
+    db: Option<String>,
     /// Every keyspace but those of tokens and queues, each line with its keyspace
     #[arg(long, conflicts_with_all = ["db", "prefix", "resume"])]
     all: bool,
@@ -127,9 +127,10 @@ impl Export {
             })?;
             (Box::new(file), Place::default())
         };
+        let db = self.target.database(self.db.as_deref())?;
         block_on(async {
             let server = Administration::reach(&self.target).await?;
-            let written = self.write(&server, &mut out, place).await;
+            let written = self.write(&server, &db, &mut out, place).await;
             server.leave().await?;
             written
         })
@@ -138,17 +139,18 @@ impl Export {
     async fn write(
         &self,
         server: &Administration,
+        db: &str,
         out: &mut dyn Write,
         place: Place,
     ) -> Result<(), Failure> {
         let mut pages = Pages {
             server,
-            database: format!("/databases/{}", segment(&self.db)),
+            database: format!("/databases/{}", segment(db)),
             out: BufWriter::new(out),
             progress: Progress::begin(self.progress, "entries", 0, None),
         };
         let (entries, messages) = match place {
-            Place::Entries(None) => (pages.stream(&self.query()).await?, None),
+            Place::Entries(None) => (pages.stream(&self.query(db)).await?, None),
             Place::Entries(cursor) => {
                 let entries = pages.copy("entries", cursor, |entry| entry.get().to_owned());
                 (entries.await?, None)
@@ -182,10 +184,10 @@ impl Export {
 
 impl Export {
     /// What the server is asked for.
-    fn query(&self) -> String {
+    fn query(&self, db: &str) -> String {
         let mut query = format!("/export?format={}", self.format.name());
         if !self.all {
-            query += &format!("&keyspace={}", segment(&self.db));
+            query += &format!("&keyspace={}", segment(db));
         }
         if let Some(prefix) = &self.prefix {
             query += &format!("&prefix={}", segment(prefix));

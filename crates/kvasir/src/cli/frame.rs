@@ -19,6 +19,25 @@ pub(super) struct Frame {
     pub(super) form: Form,
 }
 
+/// The flags of verbs on keys.
+#[derive(Debug, Args)]
+pub(super) struct KeyFrame {
+    /// Database [default: KVASIR_DATABASE, that of the context, `default`]
+    #[arg(long, value_name = "NAME")]
+    db: Option<String>,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    pub(super) form: Form,
+}
+
+impl KeyFrame {
+    /// A client of the server and the database that are meant.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.target.client_on(self.db.as_deref())
+    }
+}
+
 impl Frame {
     /// Asks one thing of the admin API, wherever that is reached.
     pub(super) async fn call(

@@ -6,7 +6,10 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Work that ends within this shows no bar; CLI-7 of the operator's contract.
+const BAR_AFTER: Duration = Duration::from_secs(1);
 
 /// Longest silence between two lines of JSON.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -48,7 +51,8 @@ pub(crate) struct Progress {
 }
 
 enum Shape {
-    Bar(ProgressBar),
+    /// With the moment of the beginning; not drawn yet for so long.
+    Bar(ProgressBar, Instant),
     /// With the moment of the last line.
     Lines(Option<Instant>),
     Nothing,
@@ -67,13 +71,11 @@ impl Progress {
         let shape = match form.progress {
             Shown::Json => Shape::Lines(None),
             Shown::Auto if std::io::stderr().is_terminal() => {
-                let bar = match total {
-                    Some(total) => ProgressBar::new(total),
-                    None => ProgressBar::new_spinner(),
-                };
+                let hidden = ProgressDrawTarget::hidden();
+                let bar = ProgressBar::with_draw_target(total, hidden);
                 let bar = bar.with_style(style(unit, total.is_some()));
                 bar.set_position(done);
-                Shape::Bar(bar)
+                Shape::Bar(bar, Instant::now())
             }
             Shown::Auto | Shown::Never => Shape::Nothing,
         };
@@ -98,11 +100,11 @@ impl Progress {
         self.set(self.done.saturating_add(more));
     }
 
-    /// Shows the last state, whether or not it is the end.
+    /// Shows the last state, whether or not it is the end. A bar gives its place to the answer.
     pub(crate) fn end(mut self) {
         self.show(true);
-        if let Shape::Bar(bar) = &self.shape {
-            bar.abandon();
+        if let Shape::Bar(bar, _) = &self.shape {
+            bar.finish_and_clear();
         }
     }
 
@@ -110,7 +112,12 @@ impl Progress {
         let (done, total) = (self.done, self.total);
         match &mut self.shape {
             Shape::Nothing => {}
-            Shape::Bar(bar) => bar.set_position(done),
+            Shape::Bar(bar, began) => {
+                if bar.is_hidden() && began.elapsed() >= BAR_AFTER {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                }
+                bar.set_position(done);
+            }
             Shape::Lines(last) => {
                 let now = Instant::now();
                 let is_due = last.is_none_or(|last| now - last >= LINE_EVERY);

@@ -9,7 +9,7 @@ use super::below::each_key;
 use super::client::{Client, block_on};
 use super::data::kv_path;
 use super::destroy::{Consent, Plan, SAMPLE};
-use super::frame::{Frame, answer, changed};
+use super::frame::{KeyFrame, answer, changed};
 use super::progress::{Progress, ProgressForm};
 use crate::exit::{Exit, Failure};
 
@@ -51,7 +51,7 @@ pub(super) struct Rm {
     #[command(flatten)]
     progress: ProgressForm,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 /// What is below a prefix, and whether it fits into the trash.
@@ -76,7 +76,7 @@ struct Bounds {
 impl Rm {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             match self.prefix {
                 true => self.remove_below(&client).await,
                 false => self.remove_one(&client).await,

@@ -1,5 +1,6 @@
 //! Settings as flags.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
@@ -8,7 +9,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::{Config, Kind, Sources, secrets, special};
 
 /// The command with a flag for every setting. Only the short ones are shown in its help.
-pub(super) fn with_flags(command: Command) -> Command {
+///
+/// `named` are paths of settings whose names are the operator's choice, `mount.second.path`: those of
+/// [`named_flags`].
+pub(super) fn with_flags(command: Command, named: &[String]) -> Command {
     let settings = Config::settings();
     let files = settings
         .iter()
@@ -27,7 +31,39 @@ pub(super) fn with_flags(command: Command) -> Command {
             };
             hidden_flag(&setting.path, value)
         });
-    command.args(hidden.chain(files))
+    let named = named.iter().map(|path| hidden_flag(path, "TEXT"));
+    command.args(hidden.chain(files).chain(named))
+}
+
+/// The flags among arguments that are settings with a name of the operator's choice. Nobody knows
+/// them before they are typed.
+pub(super) fn named_flags(args: &[OsString]) -> Vec<String> {
+    let patterns = Config::settings();
+    let patterns: Vec<&str> = patterns
+        .iter()
+        .map(|setting| setting.path.as_str())
+        .filter(|path| path.contains('*'))
+        .collect();
+    let is_named = |path: &str| {
+        let secret = path
+            .strip_suffix("_file")
+            .filter(|path| secrets::is_secret(path));
+        let setting = secret.unwrap_or(path);
+        patterns
+            .iter()
+            .any(|pattern| secrets::matches(pattern, setting))
+    };
+    let mut named = Vec::new();
+    for arg in args {
+        let flag = arg.to_str().and_then(|arg| arg.strip_prefix("--"));
+        let path = flag.map(|flag| flag.split('=').next().unwrap_or_default());
+        if let Some(path) = path.filter(|path| is_named(path))
+            && !named.iter().any(|known| known == path)
+        {
+            named.push(path.to_owned());
+        }
+    }
+    named
 }
 
 fn hidden_flag(path: &str, value: &'static str) -> Arg {
@@ -74,6 +110,13 @@ fn flags(matches: &ArgMatches) -> Vec<(String, String, Vec<String>)> {
         .map(|setting| setting.path.clone())
         .chain(files)
         .collect();
+    let named = matches.ids().map(|id| id.as_str().to_owned());
+    let named = named.filter(|id| {
+        let setting = id.strip_suffix("_file").unwrap_or(id);
+        let mut patterns = settings.iter().filter(|known| known.path.contains('*'));
+        patterns.any(|known| secrets::matches(&known.path, setting))
+    });
+    let paths: Vec<String> = paths.into_iter().chain(named).collect();
     let full = paths
         .iter()
         .filter_map(|path| Some((path.as_str(), path.as_str(), typed(path)?)));

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::client::{Client, block_on};
 use super::data::{kv_path, split_path};
-use super::frame::{Frame, answer, changed};
+use super::frame::{KeyFrame, answer, changed};
 use crate::exit::{Exit, Failure};
 
 /// Largest transaction that is read, in bytes: the store takes no larger one.
@@ -50,7 +50,7 @@ pub(super) struct Txn {
     #[arg(long, value_name = "KEY")]
     delete: Vec<String>,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 /// Change when an entry expires, without changing its value.
@@ -72,7 +72,7 @@ pub(super) struct Touch {
     #[arg(long, conflicts_with = "ttl")]
     forever: bool,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 /// `KEY=REST`; the key may hold no `=`.
@@ -146,7 +146,7 @@ impl Txn {
     pub(super) fn run(self) -> Result<(), Failure> {
         let body = self.body()?;
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             let request = client
                 .request(Method::POST, "/kv/_atomic")
                 .header("content-type", "application/json")
@@ -163,7 +163,7 @@ impl Txn {
 impl Touch {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             for _ in 0..TRIES {
                 match self.try_once(&client).await {
                     Err(failure) if failure.exit == Exit::Conflict => {}

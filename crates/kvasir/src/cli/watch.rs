@@ -21,7 +21,7 @@ use serde_json::{Value as Json, json};
 
 use super::client::{Client, block_on, segment};
 use super::data::{kv_path, split_path};
-use super::frame::Frame;
+use super::frame::KeyFrame;
 use super::output::Printer;
 use crate::exit::{Exit, Failure};
 
@@ -76,7 +76,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "60s")]
     retry: Duration,
     #[command(flatten)]
-    frame: Frame,
+    frame: KeyFrame,
 }
 
 /// What is remembered of a key.
@@ -121,7 +121,7 @@ enum End {
 impl Watch {
     pub(super) fn run(self) -> Result<(), Failure> {
         block_on(async {
-            let client = self.frame.target.client()?;
+            let client = self.frame.client()?;
             let mut printer = Printer::new(&self.frame.form);
             printer.begin(&["event", "key", "versionstamp", "value"])?;
             let mut following = Following {
@@ -162,7 +162,7 @@ impl Watch {
         })
     }
 
-    fn path(&self, newest: Option<&str>) -> String {
+    fn path(&self, database: &str, newest: Option<&str>) -> String {
         if !self.prefix {
             return format!("{}?watch=true", kv_path(&self.key));
         }
@@ -170,7 +170,8 @@ impl Watch {
         let parts: Json = split_path(&self.key).into_iter().map(part).collect();
         let parts = parts.to_string();
         let mut path = format!(
-            "/_/api/v1/watch?keyspace=default&prefix={}",
+            "/_/api/v1/watch?keyspace={}&prefix={}",
+            segment(database),
             segment(&parts)
         );
         match newest {
@@ -183,7 +184,7 @@ impl Watch {
 
 impl Following<'_> {
     async fn connection(&mut self, client: &Client, is_first: bool) -> Result<End, Failure> {
-        let path = self.watch.path(self.newest.as_deref());
+        let path = self.watch.path(client.database(), self.newest.as_deref());
         let request = client
             .request(Method::GET, &path)
             .header("accept", "text/event-stream");

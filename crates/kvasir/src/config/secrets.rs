@@ -40,7 +40,7 @@ pub fn file_of(path: &str) -> String {
 }
 
 /// Whether `path` is `pattern`, in which `*` stands for one name.
-pub(super) fn matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.split('.'), path.split('.'));
     loop {
         match (pattern.next(), path.next()) {

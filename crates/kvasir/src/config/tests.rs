@@ -282,3 +282,96 @@ fn the_port_of_the_original_means_a_listener_of_its_own_unless_it_is_taken() {
     );
     assert_eq!(at(vec![flag("mount.classworks.host", "kv.example")]), None);
 }
+
+/// A setting's path with its free names filled in.
+fn named(setting: &Setting) -> String {
+    setting.path.replace('*', "second")
+}
+
+#[test]
+fn every_setting_exists_as_a_flag_as_a_variable_and_in_the_file() {
+    let settings = Config::settings();
+    assert!(settings.len() > 80, "{} settings", settings.len());
+    for setting in &settings {
+        let path = named(setting);
+        let upper = path.to_uppercase().replace('.', "__");
+        let in_variable = Sources {
+            variables: vec![variable(&format!("KVASIR_{upper}"), "\u{1}")],
+            ..Sources::default()
+        };
+        let as_flag = Sources {
+            flags: vec![flag(&path, "\u{1}")],
+            ..Sources::default()
+        };
+        let (_folder, in_file) = file(&format!("{path} = \"\\u0001\"\n"));
+        for (form, sources) in [
+            ("variable", in_variable),
+            ("flag", as_flag),
+            ("file", in_file),
+        ] {
+            // Such a text is right for some settings and wrong for others, but the name is known.
+            match Config::load(&sources) {
+                Ok((_, layers)) => {
+                    assert_ne!(origin_of(&layers, &path), "default", "{path} as a {form}");
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(
+                        !text.contains("is no setting"),
+                        "{path} as a {form}: {text}"
+                    );
+                    assert!(
+                        [path.as_str(), &upper, "kvasir.toml:1:"]
+                            .iter()
+                            .any(|place| text.contains(place)),
+                        "{form}: {text}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_documented_example_shows_a_secret_to_other_users_of_the_machine() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let mut texts = Vec::new();
+    for name in [
+        "README.md",
+        "docs/backends.md",
+        "docs/backups.md",
+        "docs/operators-guide.md",
+        "docs/packaging.md",
+        "docs/dialects/accounts.md",
+        "docs/dialects/classworks.md",
+        "docs/dialects/deno.md",
+        "docs/dialects/edgekv.md",
+        "docs/dialects/kopano.md",
+        "docs/dialects/rest.md",
+        "packaging/systemd/kvasir.service",
+        "packaging/container/Containerfile",
+        "packaging/kvasir.toml",
+    ] {
+        texts.push((
+            name,
+            std::fs::read_to_string(format!("{root}/{name}")).unwrap(),
+        ));
+    }
+    // Addresses of stores are secrets because of the passwords that they may hold.
+    let secrets = Config::settings();
+    let secrets = secrets
+        .iter()
+        .filter(|setting| secrets::is_secret(&setting.path));
+    let mut looked_for = 0;
+    for secret in
+        secrets.filter(|setting| setting.path != "store.url" && !setting.path.contains('*'))
+    {
+        looked_for += 1;
+        for (name, text) in &texts {
+            for form in [format!("--{} ", secret.path), format!("--{}=", secret.path)] {
+                assert!(!text.contains(&form), "{name} shows {form}");
+            }
+        }
+    }
+    assert!(looked_for >= 3, "{looked_for} secrets");
+}

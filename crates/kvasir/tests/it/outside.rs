@@ -112,3 +112,48 @@ async fn a_default_server_calls_nobody_and_writes_only_into_its_data_folder() {
     assert!(opened > 0, "the trace holds what the server opened");
     assert_eq!(strange, BTreeSet::new());
 }
+
+#[tokio::test]
+async fn a_server_without_any_network_but_its_own_starts_serves_and_stops() {
+    let probe = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "true"])
+        .stderr(Stdio::null())
+        .status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return skip(
+            "no network namespaces for this user: a server without a network is not tried",
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // In the namespace there is loopback and nothing else, so the client is there as well.
+    let script = r#"
+        ip link set lo up 2>/dev/null || python3 - <<'PY'
+import fcntl, socket, struct
+s = socket.socket()
+fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x1 | 0x40))
+PY
+        "$KVASIR" serve --data "$FOLDER/data" --listen 127.0.0.1:8000 --tls-listen 127.0.0.1:8443 >"$FOLDER/out" 2>"$FOLDER/err" &
+        server=$!
+        for _ in $(seq 200); do "$KVASIR" health --server http://127.0.0.1:8000 >/dev/null 2>&1 && break; sleep 0.1; done
+        "$KVASIR" put a 1 --server http://127.0.0.1:8000 || exit 11
+        "$KVASIR" get a --server http://127.0.0.1:8000 || exit 12
+        "$KVASIR" backup create --server http://127.0.0.1:8000 || exit 13
+        kill -TERM $server
+        wait $server
+    "#;
+    let output = tokio::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "bash", "-c", script])
+        .env("KVASIR", KVASIR)
+        .env("FOLDER", folder.path())
+        .env("HOME", folder.path())
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = kvasir_testkit::within(DEADLINE, "it ends", output)
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1\n"));
+}

@@ -45,6 +45,33 @@ fn the_service_unit_is_exposed_little() {
     assert!(exposure <= EXPOSURE_MAX, "{exposure}");
 }
 
+#[test]
+fn the_service_manager_finds_nothing_wrong_with_the_units() {
+    let folder = tempfile::tempdir().unwrap();
+    // The analyser wants the program to be there.
+    let unit =
+        text("systemd/kvasir.service").replace("/usr/bin/kvasir", env!("CARGO_BIN_EXE_kvasir"));
+    std::fs::write(folder.path().join("kvasir.service"), unit).unwrap();
+    std::fs::copy(
+        packaging("systemd/kvasir.socket"),
+        folder.path().join("kvasir.socket"),
+    )
+    .unwrap();
+    let verified = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .args([
+            folder.path().join("kvasir.service"),
+            folder.path().join("kvasir.socket"),
+        ])
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()))
+        .output();
+    let Ok(verified) = verified else {
+        return skip("no systemd-analyze: the units are not verified");
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && said.is_empty(), "{said}");
+}
+
 #[tokio::test]
 async fn the_service_unit_fits_the_binary() {
     let unit = text("systemd/kvasir.service");

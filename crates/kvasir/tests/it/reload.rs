@@ -423,6 +423,40 @@ async fn every_part_can_be_switched_off_and_has_no_routes_then() {
 }
 
 #[tokio::test]
+async fn each_part_can_be_switched_off_alone() {
+    let parts = [
+        ("mount.console.enabled", "GET", "/_/"),
+        ("mount.admin.enabled", "GET", "/_/api/v1/whoami"),
+        ("mount.rest.enabled", "GET", "/kv/a"),
+        (
+            "mount.edgekv.enabled",
+            "GET",
+            "/edgekv/v1/networks/staging/namespaces",
+        ),
+        ("mount.kopano.enabled", "GET", "/api/kvs/v1/kv/user/a"),
+        ("mount.deno.enabled", "POST", "/db/a"),
+        ("mount.classworks.enabled", "GET", "/classworks/a"),
+        ("mount.accounts.enabled", "GET", "/products"),
+        ("metrics.enabled", "GET", "/metrics"),
+    ];
+    // What nobody serves, as the server of the test below all of its own says it.
+    let is_served = async |server: &TestServer, method: &str, path: &str| {
+        let request = http_client().request(method.parse().unwrap(), server.url(path));
+        let answer = request.send().await.unwrap();
+        let is_missing = answer.status() == 404;
+        let text = answer.text().await.unwrap();
+        !(is_missing && (text == "no such route\n" || text.contains("no_such_route")))
+    };
+    for (off, ..) in parts {
+        let server = options().set(off, "false").start().await;
+        for (part, method, path) in parts {
+            let is_on = is_served(&server, method, path).await;
+            assert_eq!(is_on, part != off, "{path} without {off}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_published_schema_is_the_one_that_the_command_prints() {
     let (code, out, err) = run(&["config", "schema"], &[]).await;
     assert_eq!(code, 0, "{err}");

@@ -240,6 +240,125 @@ async fn the_trash_of_a_folder_that_no_server_holds_is_reached_as_well() {
     assert_eq!(on(&server, &["count"]).await.1, "2\n");
 }
 
+/// Runs a verb on a terminal of its own, on which somebody types a line.
+async fn on_a_terminal(server: &TestServer, line: &str, typed: &str) -> Option<(i32, String)> {
+    if std::process::Command::new("script")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        kvasir_testkit::skip("no `script`: verbs are not run on a terminal");
+        return None;
+    }
+    let script = format!("printf '%s\\n' '{typed}' | script -qec '{KVASIR} {line}' /dev/null");
+    let output = tokio::process::Command::new("bash")
+        .args(["-o", "pipefail", "-c", &script])
+        .env("KVASIR_SERVER", server.url(""))
+        .kill_on_drop(true)
+        .output();
+    let output = kvasir_testkit::within(DEADLINE, "the verb ends", output)
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some((output.status.code().unwrap_or(-1), said))
+}
+
+#[tokio::test]
+async fn on_a_terminal_destructive_verbs_ask_and_much_wants_its_name_typed() {
+    let server = server().await;
+    fill(&server, "few", 3).await;
+    fill(&server, "many", 1_001).await;
+    for (line, typed, code, question, left) in [
+        ("rm few --prefix", "n", 1, "Go on? [y/N]", "1004\n"),
+        (
+            "rm few --prefix",
+            "y",
+            0,
+            "such as few.000000, few.000001",
+            "1001\n",
+        ),
+        (
+            "rm many --prefix --yes",
+            "yes",
+            1,
+            "Type many to go on",
+            "1001\n",
+        ),
+        (
+            "rm many --prefix",
+            "many",
+            0,
+            "1001 keys below many in http://",
+            "0\n",
+        ),
+        (
+            "trash restore latest",
+            "",
+            0,
+            "1001 keys below many are back",
+            "1001\n",
+        ),
+        (
+            "trash empty",
+            "n",
+            1,
+            "lets go of 3 keys in the trash of http://",
+            "1001\n",
+        ),
+        ("trash empty", "y", 0, "such as few.000000", "1001\n"),
+        ("db create shop", "", 0, "database shop is there", "1001\n"),
+    ] {
+        let Some((seen, said)) = on_a_terminal(&server, line, typed).await else {
+            return;
+        };
+        assert_eq!(seen, code, "{line}: {said}");
+        assert!(said.contains(question), "{line}: {said}");
+        assert_eq!(on(&server, &["count"]).await.1, left, "{line}");
+    }
+    on(&server, &["put", "a", "1", "--db", "shop"]).await;
+    let (code, said) = on_a_terminal(&server, "db rm shop", "n").await.unwrap();
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("the database shop with 1 keys and 0 messages in http://"),
+        "{said}"
+    );
+    assert_eq!(
+        on_a_terminal(&server, "db rm shop", "y").await.unwrap().0,
+        0
+    );
+}
+
+#[tokio::test]
+async fn long_work_shows_a_bar_on_a_terminal_and_nothing_in_a_pipe() {
+    let server = server().await;
+    fill(&server, "a", 3).await;
+    let Some((code, said)) = on_a_terminal(&server, "count", "").await else {
+        return;
+    };
+    assert_eq!(code, 0);
+    assert!(!said.contains("keys,"), "it took no second: {said}");
+    let (code, said) = on_a_terminal(&server, "bench --time 1500ms", "")
+        .await
+        .unwrap();
+    assert_eq!(code, 0);
+    assert!(
+        said.contains('\u{2588}') || said.contains("left"),
+        "a bar: {said}"
+    );
+    let (code, _, err) = on(&server, &["bench", "--time", "1200ms"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    let (_, _, err) = on(
+        &server,
+        &["bench", "--time", "2500ms", "--progress", "json"],
+    )
+    .await;
+    let lines: Vec<Json> = err
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!((2..=8).contains(&lines.len()), "about one a second: {err}");
+}
+
 #[tokio::test]
 async fn every_example_of_the_trash_works_as_it_stands() {
     let server = server().await;

@@ -179,7 +179,7 @@ async fn contexts_name_servers_and_keep_credentials_to_their_owner() {
     let (_, out, _) = run(&["context", "ls"], &env).await;
     assert_eq!(
         out,
-        format!("one\t{one_url}\t\tyes\nother\t{other_url}\tyes\t\n")
+        format!("one\t{one_url}\t\t\tyes\nother\t{other_url}\t\tyes\t\n")
     );
     assert!(!out.contains(token.trim()));
 
@@ -206,6 +206,68 @@ async fn contexts_name_servers_and_keep_credentials_to_their_owner() {
     assert_eq!(run(&["context", "rm", "other"], &env).await.0, 0);
     assert!(!credential.exists());
     assert_eq!(run(&["context", "add", "../x", &one_url], &env).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_context_names_a_database_that_a_flag_and_the_environment_overrule() {
+    let server = server().await;
+    let home = tempfile::TempDir::new().unwrap();
+    let home_path = home.path().to_string_lossy().into_owned();
+    let url = server.url("");
+    let env = [("HOME", home_path.as_str())];
+    let shop = ["context", "add", "shop", &url, "--db", "shop"];
+    assert_eq!(run(&shop, &env).await.0, 0);
+    let (_, out, _) = run(&["context", "ls", "--json"], &env).await;
+    let listed: Json = serde_json::from_str(&out).unwrap();
+    assert_eq!(listed[0]["database"], "shop");
+    // Every verb on keys works there.
+    assert_eq!(run(&["put", "a.b", "1"], &env).await.0, 0);
+    assert_eq!(run(&["txn", "--set", "a.c=2"], &env).await.0, 0);
+    assert_eq!(run(&["touch", "a.b", "--ttl", "1h"], &env).await.0, 0);
+    for (args, expected) in [
+        (&["get", "a.b"][..], "1\n"),
+        (&["count"], "2\n"),
+        (&["tree"], "a\t2\n"),
+        (&["ls", "--keys"], "a.b\na.c\n"),
+        (&["__complete", "key", "a."], "a.b\na.c\n"),
+        (&["watch", "a.c", "--count", "1", "-o", "raw"], "set\n"),
+    ] {
+        let (code, out, err) = run(args, &env).await;
+        assert_eq!((code, out.as_str()), (0, expected), "{args:?}: {err}");
+    }
+    let (_, out, _) = run(
+        &["watch", "a", "--prefix", "--count", "2", "-o", "raw"],
+        &env,
+    )
+    .await;
+    assert_eq!(out, "set\nset\n");
+    let (_, out, err) = run(&["export", "-"], &env).await;
+    assert_eq!(out.lines().count(), 2, "{err}");
+    // The default database holds nothing of it; a flag wins over the environment, that over the context.
+    assert_eq!(on(&server, &["count"]).await.1, "0\n");
+    assert_eq!(on(&server, &["count", "--db", "shop"]).await.1, "2\n");
+    assert_eq!(run(&["get", "a.b", "--db", "default"], &env).await.0, 3);
+    let variable = [env[0], ("KVASIR_DATABASE", "default")];
+    assert_eq!(run(&["get", "a.b"], &variable).await.0, 3);
+    assert_eq!(run(&["get", "a.b", "--db", "shop"], &variable).await.0, 0);
+    // What is removed there goes into the trash, and comes back there.
+    assert_eq!(run(&["rm", "a", "--prefix", "--yes"], &env).await.0, 0);
+    let (_, out, _) = run(&["trash", "ls"], &env).await;
+    assert_eq!(out.split('\t').nth(1), Some("shop"));
+    assert_eq!(run(&["trash", "restore", "latest"], &env).await.0, 0);
+    assert_eq!(run(&["count"], &env).await.1, "2\n");
+    let (_, out, _) = on(&server, &["db", "ls"]).await;
+    assert!(
+        out.contains("shop"),
+        "the first use of an administrator made it: {out}"
+    );
+    assert_eq!(
+        run(&["context", "add", "x", &url, "--db", "_system"], &env)
+            .await
+            .0,
+        2
+    );
+    assert_eq!(run(&["get", "a", "--db", "_system"], &env).await.0, 2);
 }
 
 /// A verb that goes on.
@@ -410,13 +472,26 @@ async fn five_shells_get_completion_and_bash_asks_the_server_for_keys() {
         ("zsh", "#compdef kvasir"),
         ("fish", "complete -c kvasir"),
         ("powershell", "Register-ArgumentCompleter"),
+        ("powershell", "kvasir __complete $kind \"$wordToComplete\""),
         ("nushell", "export extern kvasir"),
+        ("nushell", "key: string@\"nu-complete kvasir live keys\""),
+        (
+            "nushell",
+            "--context: string@\"nu-complete kvasir live contexts\"",
+        ),
+        ("nushell", "^kvasir __complete key"),
     ] {
         let (code, out, err) = run(&["completion", shell], &[]).await;
         assert_eq!(code, 0, "{err}");
         assert!(out.contains(word), "{shell}");
         assert!(out.contains("slowlog"), "{shell}");
     }
+    // nushell takes no flag with a dot in its name.
+    let (_, out, _) = run(&["completion", "nushell"], &[]).await;
+    assert!(!out.contains("--limits.head"), "a flag of a setting");
+    // Every verb with a key as its first argument has it completed, in all of PowerShell's names too.
+    let live = out.matches("@\"nu-complete kvasir live keys\"").count();
+    assert_eq!(live, 8);
     let url = server.url("");
     let env = [("KVASIR_SERVER", url.as_str())];
     assert_eq!(

@@ -1,7 +1,6 @@
 //! `POST /kv/_atomic`.
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use kvasir_auth::Verb;
@@ -11,7 +10,7 @@ use serde_json::json;
 use crate::error::ApiError;
 
 use super::super::description::{Atomic, Committed, Conflict};
-use super::super::{Rested, wire};
+use super::super::wire;
 use super::Asker;
 
 /// `POST /kv/_atomic`: checks and mutations that happen together or not at all.
@@ -19,6 +18,7 @@ use super::Asker;
 /// A failed check is 409 with the indexes of all failing checks.
 #[utoipa::path(
     post, path = "/kv/_atomic", tag = "rest",
+    params(("Kvasir-Database" = Option<String>, Header, description = "another database than the mount's own")),
     request_body = Atomic,
     responses(
         (status = 200, description = "committed", body = Committed),
@@ -27,12 +27,11 @@ use super::Asker;
     )
 )]
 pub(in super::super) async fn commit(
-    State(state): State<Rested>,
-    Asker(caller): Asker,
+    Asker { rested, caller }: Asker,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let ctx = &state.ctx;
+    let ctx = &rested.ctx;
     crate::body::require_json(&headers)?;
     let limit = wire::atomic_body_bytes_max(&ctx.limits);
     let body = crate::body::read(&headers, body, limit).await?;

@@ -504,3 +504,84 @@ async fn a_followed_cache_is_as_right_as_reading_the_store() {
 fn access_of(header: &str) -> &str {
     header.strip_prefix("Bearer ").unwrap()
 }
+
+#[tokio::test]
+async fn the_header_names_a_database_and_the_token_has_to_allow_it() {
+    let world = World::new();
+    let app = app_over(&world, Settings::default()).on_public_address();
+    let of = |keyspace: &str, verbs: &[Verb]| Grant {
+        keyspace: Some(keyspace.parse().unwrap()),
+        prefix: key(&[]),
+        ..grant(verbs)
+    };
+    let all = [Verb::Read, Verb::Write, Verb::Delete];
+    let (shop, _) = world.token(vec![of("shop", &all)], None).await;
+    let everything = Grant::everything();
+    let (admin, _) = world.token(vec![everything], None).await;
+    let ask = async |method: &str, target: &str, token: &str, database: &str, body: &str| {
+        let headers = [
+            ("authorization", token),
+            ("kvasir-database", database),
+            JSON,
+        ];
+        app.send(method, target, &headers, body.to_owned()).await
+    };
+    let put = r#"{"value":1}"#;
+    let atomic = r#"{"mutations":[{"type":"set","key":["b"],"value":2}]}"#;
+    assert_eq!(ask("PUT", "/kv/a", &shop, "shop", put).await.status, 200);
+    assert_eq!(
+        ask("POST", "/kv/_atomic", &shop, "shop", atomic)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(ask("GET", "/kv/a", &shop, "shop", "").await.text(), "1");
+    let listed = ask("GET", "/kv?list=true", &shop, "shop", "").await;
+    assert_eq!(listed.json().as_array().unwrap().len(), 2);
+    assert!(world.get("shop", &key(&["a"])).await.is_some());
+    assert!(world.get("default", &key(&["a"])).await.is_none());
+    // One that is there and one that is not look alike to those who may use neither.
+    ask("PUT", "/kv/a", &admin, "other", put).await;
+    for (method, target, body) in [
+        ("GET", "/kv/a", ""),
+        ("GET", "/kv?list=true", ""),
+        ("PUT", "/kv/a", put),
+        ("DELETE", "/kv/a", ""),
+        ("POST", "/kv/_atomic", atomic),
+    ] {
+        let there = ask(method, target, &shop, "other", body).await;
+        let not_there = ask(method, target, &shop, "nothing", body).await;
+        assert_eq!(
+            (there.status.as_u16(), not_there.status.as_u16()),
+            (403, 403),
+            "{method}"
+        );
+        assert_eq!(there.json()["detail"], not_there.json()["detail"]);
+        let plain = app
+            .send(
+                method,
+                target,
+                &[("authorization", &shop), JSON],
+                body.to_owned(),
+            )
+            .await;
+        assert_eq!(plain.status, 403, "{method} on the default database");
+    }
+    let databases = kvasir_api::databases::Databases::new(world.system.clone());
+    let exists = async |name: &str| {
+        databases
+            .find(&name.parse().unwrap())
+            .await
+            .unwrap()
+            .is_some()
+    };
+    assert!(
+        exists("other").await,
+        "an administrator's first use makes it"
+    );
+    assert!(!exists("nothing").await);
+    for bad in ["_system", "_queues", "A", "a/b", ""] {
+        let answer = ask("GET", "/kv/a", &admin, bad, "").await;
+        assert_problem(&answer, 400, "bad_request", "kvasir-database");
+    }
+}

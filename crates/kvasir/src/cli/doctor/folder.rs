@@ -247,6 +247,11 @@ mod tests {
             State::Bad
         );
         assert_eq!(judge_space(0, 0).state, State::Bad);
+        for (free, total) in [(19 * gib, 200 * gib), (0, gib)] {
+            let remedy = judge_space(free, total).remedy.unwrap();
+            assert!(remedy.contains("make room"), "{remedy}");
+        }
+        assert_eq!(judge_space(gib, gib).remedy, None);
     }
 
     #[test]
@@ -254,6 +259,12 @@ mod tests {
         assert_eq!(judge_sync(Duration::from_micros(2)).state, State::Bad);
         assert_eq!(judge_sync(Duration::from_micros(200)).state, State::Good);
         assert_eq!(judge_sync(Duration::from_millis(80)).state, State::Warning);
+        let remedy = |took| judge_sync(took).remedy.unwrap();
+        assert!(remedy(Duration::from_micros(2)).contains("on a real disk"));
+        assert!(remedy(Duration::from_millis(80)).contains("a faster disk"));
+        let unwritable = sync(Path::new("/nowhere"));
+        assert_eq!(unwritable.state, State::Unknown);
+        assert!(unwritable.remedy.unwrap().contains("server's user"));
     }
 
     #[test]
@@ -272,7 +283,9 @@ mod tests {
         };
         assert_eq!(found.state, State::Bad);
         assert!(found.remedy.as_ref().unwrap().contains("server.json"));
-        assert_eq!(rights(Path::new("/nowhere"))[0].state, State::Bad);
+        let nowhere = &rights(Path::new("/nowhere"))[0];
+        assert_eq!(nowhere.state, State::Bad);
+        assert!(nowhere.remedy.as_ref().unwrap().contains("--data"));
     }
 
     #[test]
@@ -293,6 +306,31 @@ mod tests {
         assert_eq!(ending(20), State::Warning);
         assert_eq!(ending(22), State::Good);
         std::fs::write(&file, "nothing").unwrap();
-        assert_eq!(judge_certificate(&file, "renew", NOW).state, State::Bad);
+        let broken = judge_certificate(&file, "renew", NOW);
+        assert_eq!(
+            (broken.state, broken.remedy.as_deref()),
+            (State::Bad, Some("renew"))
+        );
+        // Each kind of certificate has a remedy of its own.
+        let mut config = Config::default();
+        config.server.data = folder.path().to_path_buf();
+        config.tls.certificate = Some(file.clone());
+        std::fs::create_dir_all(folder.path().join("tls/acme")).unwrap();
+        for name in ["tls/acme/certificate.pem", "tls/ca.pem"] {
+            std::fs::write(folder.path().join(name), "nothing").unwrap();
+        }
+        let found = certificates(&config, NOW);
+        let remedies: Vec<_> = found
+            .iter()
+            .map(|found| found.remedy.clone().unwrap())
+            .collect();
+        for (remedy, word) in
+            remedies
+                .iter()
+                .zip(["a new certificate and key", "log", "new ca.pem"])
+        {
+            assert!(remedy.contains(word), "{remedy}");
+        }
+        assert_eq!(remedies.len(), 3);
     }
 }

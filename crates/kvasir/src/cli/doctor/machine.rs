@@ -117,6 +117,8 @@ mod tests {
         assert_eq!(judge_file_limit(Some(5119), 4096).state, State::Warning);
         assert_eq!(judge_file_limit(Some(5120), 4096).state, State::Good);
         assert_eq!(judge_file_limit(None, 4096).state, State::Good);
+        let remedy = judge_file_limit(Some(1), 4096).remedy.unwrap();
+        assert!(remedy.contains("LimitNOFILE=5120"), "{remedy}");
     }
 
     #[test]
@@ -127,10 +129,9 @@ mod tests {
         let changed = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
         file.set_modified(changed).unwrap();
         let at = |offset: i64| UnixMillis(i64::try_from(ms).unwrap() + offset);
-        assert_eq!(
-            clock(folder.path(), at(-AHEAD_MAX_MS - 1)).state,
-            State::Bad
-        );
+        let behind = clock(folder.path(), at(-AHEAD_MAX_MS - 1));
+        assert_eq!(behind.state, State::Bad);
+        assert!(behind.remedy.unwrap().contains("NTP"));
         assert_ne!(clock(folder.path(), at(-AHEAD_MAX_MS)).state, State::Bad);
     }
 
@@ -142,6 +143,8 @@ mod tests {
         assert_eq!(judge_swap(Some(&zram)).state, State::Good);
         let disk = format!("{head}/dev/sda2 partition 1 0 -2\n");
         assert_eq!(judge_swap(Some(&disk)).state, State::Warning);
+        let remedy = judge_swap(Some(&disk)).remedy.unwrap();
+        assert!(remedy.contains("MemorySwapMax=0"), "{remedy}");
         assert_eq!(judge_swap(None).state, State::Unknown);
     }
 }

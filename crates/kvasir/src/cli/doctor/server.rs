@@ -80,7 +80,7 @@ fn judge_tokens(answer: &Json, now: UnixMillis) -> Finding {
 fn judge_backups(answer: Result<Json, Failure>, now: UnixMillis) -> Finding {
     const CHECK: &str = "backup age";
     let never = |what: &str| {
-        let remedy = "take one with `kvasir backup`, and schedule it";
+        let remedy = "take one with `kvasir backup create`, and have more taken with `kvasir backup schedule`";
         Finding::of(CHECK, State::Warning, what, remedy)
     };
     let answer = match answer {
@@ -121,6 +121,7 @@ mod tests {
         let judged = judge_tokens(&tokens("2025-12-31T00:00:00Z"), now());
         assert_eq!(judged.state, State::Warning);
         assert!(judged.what.ends_with("ci"), "{}", judged.what);
+        assert!(judged.remedy.unwrap().contains("`kvasir token revoke`"));
         let judged = judge_tokens(&tokens("2026-01-01T00:00:00Z"), now());
         assert_eq!(judged.state, State::Good);
     }
@@ -138,6 +139,8 @@ mod tests {
         assert_eq!(backups(&["2026-12-24T00:00:00Z"]), State::Warning);
         assert_eq!(backups(&[]), State::Warning);
         let missing = Err(Failure::new(Exit::NotFound, "no such route"));
-        assert_eq!(judge_backups(missing, now()).state, State::Warning);
+        let judged = judge_backups(missing, now());
+        assert_eq!(judged.state, State::Warning);
+        assert!(judged.remedy.unwrap().contains("`kvasir backup create`"));
     }
 }
