@@ -177,6 +177,37 @@ fn examples(help: &str) -> Vec<String> {
         .collect()
 }
 
+/// Verbs whose examples run against one server after the other, in this order.
+pub(crate) const CLIENT_VERBS: &[&str] = &[
+    "health",
+    "put",
+    "get",
+    "ls",
+    "watch",
+    "rm",
+    "config show",
+    "config check",
+    "config default",
+    "token create",
+    "token ls",
+    "token explain",
+    "audit ls",
+    "audit verify",
+    "db create",
+    "db ls",
+    "db rm",
+    "export",
+    "backup create",
+    "backup ls",
+    "backup verify",
+    "backup prune",
+    "backup schedule",
+    "restore-drill",
+];
+
+/// Verbs whose examples run on a folder.
+pub(crate) const FOLDER_VERBS: &[&str] = &["store verify", "store repair", "store", "token revoke"];
+
 #[tokio::test]
 async fn every_example_in_the_help_of_client_verbs_works() {
     let server = server().await;
@@ -185,33 +216,7 @@ async fn every_example_in_the_help_of_client_verbs_works() {
     let data = server.data().to_string_lossy().into_owned();
     let link = std::os::unix::fs::symlink(&data, folder.path().join("kvasir-data"));
     link.unwrap();
-    let verbs = [
-        "health",
-        "put",
-        "get",
-        "ls",
-        "watch",
-        "rm",
-        "config show",
-        "config check",
-        "config default",
-        "token create",
-        "token ls",
-        "token explain",
-        "audit ls",
-        "audit verify",
-        "db create",
-        "db ls",
-        "db rm",
-        "export",
-        "backup create",
-        "backup ls",
-        "backup verify",
-        "backup prune",
-        "backup schedule",
-        "restore-drill",
-    ];
-    for verb in verbs {
+    for verb in CLIENT_VERBS {
         let mut args: Vec<&str> = verb.split(' ').collect();
         args.push("--help");
         let (code, help, _) = run(&args, &[]).await;
@@ -222,7 +227,7 @@ async fn every_example_in_the_help_of_client_verbs_works() {
         for example in examples {
             // Addresses in examples are the default ones.
             let line = example.replace("http://127.0.0.1:8000", &server.url(""));
-            let line = match verb {
+            let line = match *verb {
                 "watch" if !line.contains("--count") => format!("{line} --count 1"),
                 _ => line,
             };
@@ -336,7 +341,7 @@ async fn every_example_of_verbs_on_a_folder_works() {
     server.terminate().await;
     let folder = tempfile::TempDir::new().unwrap();
     std::os::unix::fs::symlink(&data, folder.path().join("kvasir-data")).unwrap();
-    for verb in ["store verify", "store repair", "store", "token revoke"] {
+    for verb in FOLDER_VERBS {
         let mut args: Vec<&str> = verb.split(' ').collect();
         args.push("--help");
         let (_, help, _) = run(&args, &[]).await;

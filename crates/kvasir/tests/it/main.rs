@@ -19,6 +19,7 @@ mod databases;
 mod deno_crash;
 mod doctor;
 mod edgekv;
+mod examples;
 mod folder;
 mod guide;
 mod hostile;

@@ -359,10 +359,13 @@ async fn long_work_shows_a_bar_on_a_terminal_and_nothing_in_a_pipe() {
     assert!((2..=8).contains(&lines.len()), "about one a second: {err}");
 }
 
+/// Verbs whose examples each find one removal in the trash.
+pub(crate) const TRASH_VERBS: &[&str] = &["trash", "trash ls", "trash restore", "trash empty"];
+
 #[tokio::test]
 async fn every_example_of_the_trash_works_as_it_stands() {
     let server = server().await;
-    for verb in ["trash", "trash ls", "trash restore", "trash empty"] {
+    for verb in TRASH_VERBS {
         let args: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         let (_, help, _) = run(&args, &[]).await;
         let examples: Vec<&str> = help

@@ -579,6 +579,30 @@ fn examples(help: &str) -> Vec<String> {
         .collect()
 }
 
+/// Verbs whose examples run one after the other against one server.
+pub(crate) const VERBS: &[&str] = &[
+    "tree",
+    "count",
+    "touch",
+    "txn",
+    "watch",
+    "stats",
+    "top",
+    "bench",
+    "slowlog",
+    "shell",
+    "completion",
+    "man",
+    "config schema",
+    "config reload",
+    "context",
+    "context add",
+    "context use",
+    "context ls",
+    "context test",
+    "context rm",
+];
+
 #[tokio::test]
 async fn every_example_of_these_verbs_works_as_it_stands() {
     let server = server().await;
@@ -589,28 +613,7 @@ async fn every_example_of_these_verbs_works_as_it_stands() {
     let url = server.url("");
     let home = folder.path().to_string_lossy().into_owned();
     let env = [("KVASIR_SERVER", url.as_str()), ("HOME", home.as_str())];
-    for verb in [
-        "tree",
-        "count",
-        "touch",
-        "txn",
-        "watch",
-        "stats",
-        "top",
-        "bench",
-        "slowlog",
-        "shell",
-        "completion",
-        "man",
-        "config schema",
-        "config reload",
-        "context",
-        "context add",
-        "context use",
-        "context ls",
-        "context test",
-        "context rm",
-    ] {
+    for verb in VERBS {
         let mut args: Vec<&str> = verb.split(' ').collect();
         args.push("--help");
         let (code, help, _) = run(&args, &[]).await;
