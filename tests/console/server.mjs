@@ -44,9 +44,7 @@ export async function backups(journeys) {
   }, at);
   await journeys.go("a backup is downloaded whole", async (page) => {
     const [one] = (await server.api("GET", "/backups")).backups;
-    const waiting = page.waitForEvent("download");
-    await page.getByRole("link", { name: `Download ${one.name}` }).click();
-    const download = await waiting;
+    const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: `Download ${one.name}` }).click()]);
     same(download.suggestedFilename(), one.name);
     const path = await download.path();
     same((await readFile(path)).length, one.bytes, "bytes");
@@ -202,10 +200,9 @@ export async function wholeStory(journeys, start) {
     await jobDone(server, "backup");
     const link = page.getByRole("link", { name: /^Download / });
     await link.waitFor();
-    const waiting = page.waitForEvent("download");
-    await link.click();
     const carried = join(server.folder, "carried.kvb");
-    await (await waiting).saveAs(carried);
+    const [download] = await Promise.all([page.waitForEvent("download"), link.click()]);
+    await download.saveAs(carried);
     const elsewhere = join(server.folder, "elsewhere");
     kvasir("restore", carried, "--data", elsewhere, "--yes");
     const there = await start(elsewhere);
