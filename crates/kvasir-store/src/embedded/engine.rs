@@ -230,6 +230,10 @@ impl FjallEngine {
 
     /// Writes tables in memory out if they take more than they may, and waits for that, but not for ever:
     /// memory is not worth it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the committer's own thread waits for the engine's, with a bound"
+    )]
     fn wait_for_tables(&self) -> Result<(), Cause> {
         let open = self.open();
         let is_over = || open.db.write_buffer_size() > self.tables_in_memory_bytes;

@@ -127,7 +127,7 @@ async fn file_into(
     let shown = file.display();
     let (mut records, mut journal, total) = match is_stdin {
         true => {
-            let input: Box<dyn BufRead> = Box::new(std::io::stdin().lock());
+            let input: Input = Box::new(std::io::stdin().lock());
             (Records::begin(input, format)?, Journal::default(), None)
         }
         false => {
@@ -184,12 +184,11 @@ async fn file_into(
     Ok(())
 }
 
+/// A file or standard input.
+type Input = Box<dyn BufRead>;
+
 /// The file from where its journal says, and its size.
-fn open(
-    file: &Path,
-    format: Format,
-    db: &str,
-) -> Result<(Records<Box<dyn BufRead>>, Journal, u64), Failure> {
+fn open(file: &Path, format: Format, db: &str) -> Result<(Records<Input>, Journal, u64), Failure> {
     let shown = file.display();
     let mut opened = File::open(file).with_context(|| format!("cannot open {shown}"))?;
     let metadata = opened.metadata().context("cannot read its size")?;
@@ -199,7 +198,7 @@ fn open(
     };
     let journal = Journal::read(file, db, &source);
     if journal.offset == 0 {
-        let input: Box<dyn BufRead> = Box::new(BufReader::new(opened));
+        let input: Input = Box::new(BufReader::new(opened));
         let records = Records::begin(input, format).with_context(|| shown.to_string())?;
         return Ok((records, journal, metadata.len()));
     }
@@ -209,7 +208,7 @@ fn open(
     let head = Records::begin(head, format).with_context(|| shown.to_string())?;
     let seek = opened.seek(SeekFrom::Start(journal.offset));
     seek.with_context(|| format!("cannot read {shown}"))?;
-    let input: Box<dyn BufRead> = Box::new(BufReader::new(opened));
+    let input: Input = Box::new(BufReader::new(opened));
     let records = head.go_on(input, journal.offset, journal.line);
     Ok((records, journal, metadata.len()))
 }
