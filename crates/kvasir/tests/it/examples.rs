@@ -154,7 +154,9 @@ async fn run_example(verb: &str, example: &str) {
         .replace(" --open", "");
     if line.contains("akab-\u{2026}") {
         let (_, made, _) = run(
-            &["edgekv", "client", "create", "--data", &data, "--json"],
+            &[
+                "edgekv", "client", "create", "--name", "ci", "--data", &data, "--json",
+            ],
             &[],
         )
         .await;
