@@ -58,8 +58,9 @@ export function useRoute() {
   useEffect(() => {
     const changed = () => setRoute(currentRoute());
     addEventListener("hashchange", changed);
-    // The address may have changed since the first drawing, when nobody listened yet.
-    if (location.hash !== drawn) changed();
+    // The address may have changed since the first drawing, when nobody listened yet. A login takes its
+    // code out of the address itself and goes on with it.
+    if (location.hash !== drawn && !drawn.startsWith("#/login/")) changed();
     return () => removeEventListener("hashchange", changed);
   }, []);
   return route;
