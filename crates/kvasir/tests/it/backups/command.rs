@@ -456,8 +456,8 @@ async fn longer_work_shows_a_bar_on_a_terminal_nothing_in_a_pipe_and_lines_of_js
     let backup = fs::read_dir(server.data().join("backups")).unwrap().next();
     let backup = backup.unwrap().unwrap().path();
     let backup = backup.to_string_lossy().into_owned();
-    server.terminate().await;
     let to = place("restored");
+    server.terminate().await;
     for form in FORMS {
         check_progress(form, &["restore", &backup, "--dry-run", "--data", &to]).await;
     }
