@@ -411,6 +411,8 @@ async fn every_example_in_the_help_of_restore_init_import_and_export_works() {
 async fn on_a_terminal(args: &[&str]) -> Option<String> {
     let quoted = args.iter().map(|arg| format!("'{arg}'"));
     let line = quoted.collect::<Vec<_>>().join(" ");
+    // Without a terminal of its own to go by, `script` makes one of no size, on which nothing fits.
+    let line = format!("stty cols 80 rows 24; {line}");
     let spawned = tokio::process::Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
         .env_clear()
