@@ -19,7 +19,9 @@ export function Backups() {
   const ask = async () => {
     const { jobs: fresh } = await get("/jobs", {}, { background: true });
     setJobs((was) => {
-      if (was.some((job) => job.state === "running") && !fresh.some((/** @type {any} */ job) => job.state === "running")) found.reload();
+      // Also of a job that began and ended between two looks.
+      const over = (/** @type {any[]} */ jobs) => jobs.filter((job) => job.state !== "running").map((job) => job.id).join();
+      if (over(fresh) !== over(was)) found.reload();
       return fresh;
     });
   };
