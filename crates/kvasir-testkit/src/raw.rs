@@ -82,6 +82,19 @@ impl RawConnection {
         response.expect("a whole answer")
     }
 
+    /// Waits until the server asks for the body of a request that was sent with `Expect: 100-continue`,
+    /// so that it is known to be in work.
+    ///
+    /// # Panics
+    ///
+    /// If something else comes, or nothing in time.
+    pub async fn continued(&mut self) {
+        let head = within(DEADLINE, "100 Continue", self.take_through(b"\r\n\r\n")).await;
+        let head = head.expect("the connection stays open");
+        let text = String::from_utf8_lossy(&head);
+        assert!(text.starts_with("HTTP/1.1 100 "), "{text}");
+    }
+
     /// Reads one answer, or `None` if the connection ends before one is whole: a server that has
     /// answered and closed resets a client that goes on sending, and that may overtake the answer.
     ///
